@@ -1,0 +1,1 @@
+"""The Python client of Coordinator: service discovery, locks, elections and topics."""
