@@ -1,0 +1,119 @@
+# Everything a developer runs. Works with GNU make 3.81 (macOS) and newer.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PORT ?= 2379
+DATA ?= .data
+export PYTHON
+
+BIN := .venv/bin
+RUN_STAMP := .venv/.installed-run
+DEV_STAMP := .venv/.installed-dev
+
+# A venv does not survive a move of the checkout: then both stamps count as missing.
+ifneq ($(shell cat .venv/.home 2>/dev/null),$(CURDIR))
+.PHONY: $(RUN_STAMP) $(DEV_STAMP)
+endif
+
+$(RUN_STAMP): requirements.lock pyproject.toml sdk/pyproject.toml
+	@sh tools/venv.sh run
+
+$(DEV_STAMP): requirements-dev.lock requirements.lock pyproject.toml sdk/pyproject.toml
+	@sh tools/venv.sh dev
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+# ---------------------------------------------------------------- using it
+
+.PHONY: run
+run: $(RUN_STAMP) ## Serve on http://127.0.0.1:$(PORT): PORT=2379 DATA=.data
+	@$(BIN)/python tools/check_port.py "$(PORT)"
+	@exec $(BIN)/coordinator serve --data-dir "$(DATA)" \
+		--listen-client-urls "http://127.0.0.1:$(PORT)" \
+		--advertise-client-urls "http://127.0.0.1:$(PORT)"
+
+.PHONY: cluster
+cluster: $(RUN_STAMP) ## Serve three members on this machine: PORT= DATA=
+	@exec $(BIN)/python -m examples.cluster --port "$(PORT)" --data-dir "$(DATA)"
+
+.PHONY: demo
+demo: $(RUN_STAMP) ## Run the order system of examples/ against a running coordinator: PORT=
+	@COORDINATOR_ENDPOINTS="$${COORDINATOR_ENDPOINTS:-http://127.0.0.1:$(PORT)}" \
+		exec $(BIN)/python -m examples.order_system
+
+# ---------------------------------------------------------------- checking it
+
+.PHONY: test
+test: $(DEV_STAMP) ## Tests without the slow ones: ARGS="-k lease"
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+# MARK=slow leaves out what `make test` has run already (.ci/run does both).
+.PHONY: test-full
+test-full: $(DEV_STAMP) ## All tests, also repeated kills, chaos and large data: MARK= ARGS=
+	@$(BIN)/python -m pytest -m "$(MARK)" $(ARGS)
+
+.PHONY: check
+check: $(DEV_STAMP) ## Lint, formatting, types, import rules, shape
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/shape -m "not slow"
+
+.PHONY: fix
+fix: $(DEV_STAMP) ## Mend what `make check` can mend by itself
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+	@$(BIN)/python -m tools.errors_page --write
+
+.PHONY: ci
+ci: ## What the build server runs
+	@exec .ci/run
+
+# ---------------------------------------------------------------- measuring and hunting
+
+.PHONY: bench
+bench: $(DEV_STAMP) ## Measure: ARGS= CHECK=1 (exit 1 below a floor)
+	@$(BIN)/python -m tests.bench $(if $(CHECK),--check) $(ARGS)
+
+.PHONY: drill
+drill: $(DEV_STAMP) ## One timed scenario: NAME=powercut CHECK=1 ARGS=
+	@$(BIN)/python -m tests.drill $(NAME) $(if $(CHECK),--check) $(ARGS)
+
+.PHONY: sim
+sim: $(DEV_STAMP) ## Replay one seed in the simulator: SEED=1 ARGS=
+	@$(BIN)/python -m tests.simulation --seed $(if $(SEED),$(SEED),1) $(ARGS)
+
+.PHONY: soak
+soak: $(DEV_STAMP) ## Run many seeds and print what happened in them: SEEDS=100 FROM=1 ARGS=
+	@$(BIN)/python -m tests.simulation --seeds $(if $(SEEDS),$(SEEDS),100) --from $(if $(FROM),$(FROM),1) $(ARGS)
+
+.PHONY: raft-referee
+raft-referee: $(DEV_STAMP) ## Compare the Raft core with recorded transcripts: DIR=
+	@$(BIN)/python -m tests.raft.referee $(DIR)
+
+# ---------------------------------------------------------------- keeping it
+
+.PHONY: dist
+dist: $(DEV_STAMP) ## Both wheels and source archives, into dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist sdk
+	@$(BIN)/python -m build --no-isolation --outdir dist .
+	@ls -l dist
+
+.PHONY: lock
+lock: $(DEV_STAMP) ## Resolve the dependencies anew and write both lock files: ARGS=--upgrade
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/lock.sh $(ARGS)
+
+.PHONY: system-deps
+system-deps: ## Install what a few tests want of the system (Debian, Ubuntu); nothing else does
+	@sh tools/system_deps.sh
+
+.PHONY: clean
+clean: ## Remove what building and testing left; keeps DATA
+	@rm -rf .venv dist build sdk/dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

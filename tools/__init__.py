@@ -1,0 +1,1 @@
+"""Small programs that the Makefile and the build run; no part of the product."""
