@@ -1,0 +1,265 @@
+"""The Raft log on disk: one thread that makes batches durable, several at a time.
+
+Imports the standard library and this room. The node hands over what Raft wants to have on disk
+with `LogWriter.submit` and goes on; the thread takes everything that has come in, writes it as one
+record, calls fdatasync once, and has the callbacks run, in order, where the caller wants them.
+
+A second thread does what must not hold up a commit: it prepares the next segment ahead of time and
+removes the files of dropped ones.
+
+Invariants: a callback with None means durable, as promised to the whole cluster. After the first
+failure of the disk nothing is ever reported durable again. See `record.py` for what a stop at any
+moment may leave behind, and `recovery.py` for how that is told from damage.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import Final
+
+from coordinator.storage.errors import NoSpace, StorageClosed, StorageError
+from coordinator.storage.files import DiskFiles, Files
+from coordinator.storage.group import (
+    BatchCallback,
+    GroupCommit,
+    LogState,
+    Outcome,
+    WaitingBatch,
+    encode_waiting,
+)
+from coordinator.storage.record import LogBatch
+from coordinator.storage.recovery import LogContents
+from coordinator.storage.segments import (
+    FIRST_SEGMENT_BYTES,
+    SEGMENT_BYTES,
+    SegmentedLog,
+    open_segments,
+)
+
+SPACE_RETRY_SECONDS: Final = 1.0
+
+Notify = Callable[[Callable[[], None]], object]
+"""Runs a function in the caller's own thread, as `loop.call_soon_threadsafe` does."""
+
+
+class LogWriter:
+    """An open log with its threads. Get one from `open_log`.
+
+    All methods are to be called from one thread, the one that `notify` leads to.
+    """
+
+    def __init__(
+        self,
+        log: SegmentedLog,
+        *,
+        notify: Notify,
+        on_state: Callable[[LogState], None] | None = None,
+        space_retry_seconds: float = SPACE_RETRY_SECONDS,
+    ) -> None:
+        """Start the threads over an open log.
+
+        Args:
+            log: The log; owned from now on.
+            notify: Called from the writer thread, once per sync, with the function that runs the
+                callbacks.
+            on_state: Told of every change of `state`, where `notify` leads to.
+            space_retry_seconds: How long to wait before looking for disk space again.
+        """
+        self._group = GroupCommit(log)
+        self._notify = notify
+        self._on_state = on_state
+        self._space_retry_seconds = space_retry_seconds
+        self._told_state = LogState.OPEN
+        self._queue: SimpleQueue[WaitingBatch | Callable[[], None] | None] = SimpleQueue()
+        self._wake_keeper = threading.Event()
+        self._is_closing = False
+        self._writer = threading.Thread(target=self._write, name="log-writer", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name="log-keeper", daemon=True)
+        self._wake_keeper.set()
+        self._writer.start()
+        self._keeper.start()
+
+    @property
+    def state(self) -> LogState:
+        """What the log can do at the moment."""
+        return self._group.state
+
+    @property
+    def error(self) -> StorageError | None:
+        """Why the log failed, or None."""
+        return self._group.error
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Encoded bytes held back because the disk is full; an estimate otherwise."""
+        return self._group.waiting_bytes
+
+    def submit(self, batch: LogBatch, callback: BatchCallback, *, reserve: bool = False) -> None:
+        """Make a batch durable; returns at once.
+
+        Batches become durable in the order of the calls. On a full disk they are held back until
+        there is space again, or until one with `reserve` comes after them.
+
+        Args:
+            batch: What to write; encoded before this returns.
+            callback: Called once, with None when the batch is durable, or with the error after
+                which it never will be: StorageFailed, or StorageClosed.
+            reserve: Whether it may use what is left of the allocated space when the disk is full.
+
+        Raises:
+            StorageClosed: `close` has been called.
+            ValueError: The entries of the batch have gaps.
+        """
+        if self._is_closing:
+            raise StorageClosed("the log has been closed")
+        self._queue.put(encode_waiting(batch, callback, reserve=reserve))
+
+    def cut(self, index: int) -> None:
+        """Drop whole segments that hold nothing above `index`; returns at once.
+
+        Only entries that are applied, and whose effects are durable in the state database, may go.
+        Ignored if no segment would become free.
+        """
+        if not self._is_closing:
+            self._queue.put(partial(self._group.cut, index))
+
+    def retry_space(self) -> None:
+        """Look at once, instead of after a while, whether the disk has space again."""
+        self._wake_keeper.set()
+
+    def close(self) -> None:
+        """Write what was submitted, stop the threads and close the files.
+
+        Blocks for a last sync. Callbacks that are still due have been handed to `notify` when this
+        returns.
+        """
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._wake_keeper.set()
+        self._keeper.join()
+        self._queue.put(None)
+        self._writer.join()
+        self._group.log.close()
+
+    def _write(self) -> None:
+        """The writer thread."""
+        queue, group = self._queue, self._group
+        is_open = True
+        while is_open:
+            items = [queue.get()]
+            # Nobody else takes from the queue, so what is counted is there.
+            items += [queue.get_nowait() for _ in range(queue.qsize())]
+            for item in items:
+                if isinstance(item, WaitingBatch):
+                    group.add(item)
+                elif item is None:
+                    is_open = False
+                else:
+                    item()
+            self._turn()
+        self._tell(group.close())
+
+    def _turn(self) -> None:
+        group = self._group
+        while True:
+            outcome = group.turn()
+            if outcome is not None:
+                self._tell(outcome)
+            if group.state is not self._told_state:
+                self._tell_state()
+                self._wake_keeper.set()
+            if not group.has_more:
+                break
+        log = group.log
+        if log.has_dropped or (self.state is LogState.OPEN and not log.has_spare):
+            self._wake_keeper.set()
+
+    def _tell(self, outcome: Outcome | None) -> None:
+        if outcome is not None:
+            self._notify(partial(_run_callbacks, outcome))
+
+    def _tell_state(self) -> None:
+        self._told_state = self._group.state
+        if self._on_state is not None:
+            self._notify(partial(self._on_state, self._told_state))
+
+    def _keep(self) -> None:
+        """The thread that prepares segments and removes dropped ones."""
+        group = self._group
+        timeout_seconds: float | None = None
+        while True:
+            self._wake_keeper.wait(timeout_seconds)
+            self._wake_keeper.clear()
+            if self._is_closing or self.state is LogState.FAILED:
+                break
+            if self.state is LogState.NO_SPACE and timeout_seconds is None:
+                # The writer has just met the full disk; looking again at once would be in vain.
+                timeout_seconds = self._space_retry_seconds
+                continue
+            try:
+                group.log.remove_dropped()
+                group.log.prepare_spare()
+            except NoSpace:
+                timeout_seconds = self._space_retry_seconds
+                self._queue.put(partial(group.set_space, has_space=False))
+            except StorageError as error:
+                self._queue.put(partial(group.fail, error))
+            else:
+                timeout_seconds = None
+                if self.state is LogState.NO_SPACE:
+                    self._queue.put(partial(group.set_space, has_space=True))
+
+
+def _run_callbacks(outcome: Outcome) -> None:
+    callbacks, error = outcome
+    for callback in callbacks:
+        callback(error)
+
+
+def open_log(
+    directory: str | os.PathLike[str],
+    *,
+    notify: Notify,
+    on_state: Callable[[LogState], None] | None = None,
+    create: bool = True,
+    segment_bytes: int = SEGMENT_BYTES,
+    first_segment_bytes: int = FIRST_SEGMENT_BYTES,
+    space_retry_seconds: float = SPACE_RETRY_SECONDS,
+    files: Files | None = None,
+) -> tuple[LogWriter, LogContents]:
+    """Open or begin the log in `directory`, and start its threads.
+
+    Blocks while it reads the log, about 0.4 s per 100 MB.
+
+    Args:
+        directory: Where the segments are; its parent must exist.
+        notify: Runs a function in the caller's thread, as `loop.call_soon_threadsafe` does.
+        on_state: Told of every change of the writer's state.
+        create: Begin a new log if there is none.
+        segment_bytes: Size of new segments.
+        first_segment_bytes: Size of the first segment of a new log.
+        space_retry_seconds: How long to wait before looking for disk space again.
+        files: The disk; the real one by default.
+
+    Returns:
+        The writer, and what the log holds.
+
+    Raises:
+        LogDamaged: Something that was durable is missing or altered.
+        NoSpace: There is no room for a new log.
+        StorageFailed: The disk failed.
+    """
+    log, contents = open_segments(
+        files or DiskFiles(),
+        os.fspath(directory),
+        create=create,
+        segment_bytes=segment_bytes,
+        first_segment_bytes=first_segment_bytes,
+    )
+    writer = LogWriter(
+        log, notify=notify, on_state=on_state, space_retry_seconds=space_retry_seconds
+    )
+    return writer, contents
