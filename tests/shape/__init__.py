@@ -1,0 +1,1 @@
+"""The structure of the project, tested: rules that are not a test are not rules."""
