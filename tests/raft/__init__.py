@@ -1,0 +1,1 @@
+"""Tests of the consensus core: transcripts, tables, properties and the claims of the Raft paper."""
