@@ -1,0 +1,1 @@
+"""The API: one table of operations, served over the WebSocket and over HTTP."""
