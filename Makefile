@@ -29,9 +29,13 @@ help: ## This list
 
 # ---------------------------------------------------------------- using it
 
+# Says at once, before anything is installed, what would stop it.
+.PHONY: preflight
+preflight:
+	@sh tools/venv.sh check "$(PORT)"
+
 .PHONY: run
-run: $(RUN_STAMP) ## Serve on http://127.0.0.1:$(PORT): PORT=2379 DATA=.data
-	@$(BIN)/python tools/check_port.py "$(PORT)"
+run: preflight $(RUN_STAMP) ## Serve on http://127.0.0.1:$(PORT): PORT=2379 DATA=.data
 	@exec $(BIN)/coordinator serve --data-dir "$(DATA)" \
 		--listen-client-urls "http://127.0.0.1:$(PORT)" \
 		--advertise-client-urls "http://127.0.0.1:$(PORT)"

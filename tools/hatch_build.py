@@ -11,7 +11,6 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 CARRIED = {
     "alembic": "coordinator/_alembic",
-    "alembic.ini": "coordinator/_alembic.ini",
     "dashboards": "coordinator/_dashboards",
 }
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes or refreshes .venv from a lock file: `sh tools/venv.sh run|dev`.
+# Makes or refreshes .venv from a lock file: `sh tools/venv.sh run|dev`. Before that takes its time,
+# `sh tools/venv.sh check PORT` says what would stop the coordinator from running.
 #
 # Every failure prints one line that mends it. PYTHON names the interpreter (default: python3 when it
 # is 3.11 or newer, else the newest of python3.14 ... python3.11).
@@ -9,7 +10,8 @@ kind=$1
 case $kind in
 run) lock=requirements.lock ;;
 dev) lock=requirements-dev.lock ;;
-*) echo "usage: sh tools/venv.sh run|dev" >&2; exit 2 ;;
+check) lock="" ;;
+*) echo "usage: sh tools/venv.sh run|dev|check PORT" >&2; exit 2 ;;
 esac
 
 fail() {
@@ -36,19 +38,35 @@ find_python() {
     fail "Python 3.11 or newer is missing: install it (Debian, Ubuntu: \`apt-get install python3 python3-venv\`; macOS: \`brew install python@3.13\`) or name it with PYTHON=."
 }
 
+has_venv() {
+    "$1" -c 'import venv, ensurepip' >/dev/null 2>&1 ||
+        fail "$1 has no venv module: install it (Debian, Ubuntu: \`apt-get install python3-venv\`)."
+}
+
 # A venv outlives neither its interpreter nor a move of the checkout: then it is made anew.
-if [ -d .venv ]; then
-    if ! recent .venv/bin/python || [ "$(cat .venv/.home 2>/dev/null)" != "$PWD" ]; then
-        rm -rf .venv
+usable() {
+    recent .venv/bin/python && [ "$(cat .venv/.home 2>/dev/null)" = "$PWD" ]
+}
+
+if [ "$kind" = check ]; then
+    if usable; then
+        python=.venv/bin/python
+    else
+        python=$(find_python)
+        has_venv "$python"
     fi
+    exec "$python" tools/check_port.py "$2"
 fi
 
-if [ ! -d .venv ]; then
+if ! usable; then
     python=$(find_python)
-    "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 ||
-        fail "$python has no venv module: install it (Debian, Ubuntu: \`apt-get install python3-venv\`)."
+    has_venv "$python"
+    rm -rf .venv
     echo "making .venv with $("$python" -V 2>&1)"
-    "$python" -m venv .venv || { rm -rf .venv; fail "$python -m venv .venv failed: see the lines above."; }
+    "$python" -m venv .venv || {
+        rm -rf .venv
+        fail "$python -m venv .venv failed: see the lines above."
+    }
     echo "$PWD" >.venv/.home
 fi
 
