@@ -1,0 +1,375 @@
+"""The state database: everything the state machine holds, at some applied index.
+
+Imports SQLAlchemy and aiosqlite; SQLite in WAL mode with synchronous=FULL. The log is what makes a
+write durable; this database follows behind (`write_behind.py`) and is what a start begins from.
+
+Invariants: one `StateBatch` is one transaction, and carries the applied index it leads to; rows are
+never updated in place, except in the tables of records; readers never wait for the writer.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import URL, Table, event, exc
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from coordinator.storage import schema
+from coordinator.storage.errors import StateDamaged, StorageClosed, StorageError
+from coordinator.storage.migrate import translate_sqlite, upgrade
+
+VersionRow = tuple[int, int, int, bytes, int, int, int, bytes]
+"""(mod_revision, sub, space, key, create_revision, version, lease, value)"""
+
+VersionId = tuple[int, int]
+"""(mod_revision, sub)"""
+
+RecordKey = int | str | bytes
+
+LOAD_ROWS: Final = 10_000
+VERSION_ROW_BYTES: Final = 64
+"""What a version row takes beside its key and value, about."""
+
+_PAIRS_PER_QUERY: Final = 400
+_SELECT_VERSIONS: Final = schema.select_statement(schema.versions)
+_INSERT_VERSION: Final = schema.insert_statement(schema.versions, "INSERT OR REPLACE")
+_DELETE_VERSION: Final = schema.delete_statement(schema.versions)
+_UPSERT_META: Final = schema.insert_statement(schema.meta, "INSERT OR REPLACE")
+_encode_meta: Final = msgspec.msgpack.Encoder().encode
+_decode_meta: Final = msgspec.msgpack.Decoder().decode
+
+
+class StateBatch:
+    """Changes that belong into one transaction.
+
+    Attributes:
+        versions: Rows to add, in the order of their revisions.
+        drop_versions: Rows to delete, by (mod_revision, sub); after the additions.
+        tables: Per table of records: key → new value, or None to delete.
+        meta: Facts to set; `applied_index` says which index the batch leads to.
+        nbytes: About how much memory it takes.
+    """
+
+    __slots__ = ("drop_versions", "meta", "nbytes", "tables", "versions")
+
+    def __init__(self) -> None:
+        """Start without changes."""
+        self.versions: list[VersionRow] = []
+        self.drop_versions: list[VersionId] = []
+        self.tables: dict[str, dict[RecordKey, bytes | None]] = {}
+        self.meta: dict[str, object] = {}
+        self.nbytes = 0
+
+    def __bool__(self) -> bool:
+        """Whether there is any change."""
+        return bool(self.versions or self.drop_versions or self.tables or self.meta)
+
+    def add_version(self, row: VersionRow) -> None:
+        """Add a version of a key."""
+        self.versions.append(row)
+        self.nbytes += VERSION_ROW_BYTES + len(row[3]) + len(row[7])
+
+    def drop_version(self, mod_revision: int, sub: int) -> None:
+        """Delete a version that compaction no longer needs."""
+        self.drop_versions.append((mod_revision, sub))
+        self.nbytes += 32
+
+    def put(self, table: str, key: RecordKey, data: bytes | None) -> None:
+        """Set a record, or delete it (None). The last one for a key wins."""
+        self.tables.setdefault(table, {})[key] = data
+        self.nbytes += VERSION_ROW_BYTES + (len(data) if data else 0)
+
+
+class StateStore:
+    """An open state database. Get one from `open`.
+
+    One task writes; any number may read. Reads see the last transaction that was written.
+    """
+
+    def __init__(self, path: Path, engine: AsyncEngine) -> None:
+        """Stand in front of an engine; use `open` instead."""
+        self.path = path
+        self.durable_index = 0
+        """Applied index of the last transaction on disk."""
+        self._engine = engine
+        self._is_closed = False
+        self._writer: AsyncConnection
+        self._reader: AsyncConnection
+        self._reading = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, path: str | os.PathLike[str]) -> "StateStore":
+        """Open a state database; create it, or bring it up to date, if need be.
+
+        Raises:
+            SchemaTooNew: A newer release wrote it.
+            StateDamaged: The file is not a state database, or is damaged.
+            NoSpace: The disk is full.
+            StorageFailed: The disk failed.
+        """
+        await asyncio.to_thread(upgrade, path)
+        store = cls(Path(path), _engine_of(Path(path)))
+        try:
+            store._writer = await store._connect()
+            store._reader = await store._connect()
+            index = (await store.load_meta()).get("applied_index", 0)
+            if not isinstance(index, int):
+                raise StateDamaged(f"{store.path} has an applied index of {index!r}")
+            store.durable_index = index
+        except BaseException:
+            await store._engine.dispose()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Close all connections; SQLite then moves its own log into the database."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        async with self._reading:
+            await self._reader.close()
+        await self._writer.close()
+        await self._engine.dispose()
+
+    # Reading.
+
+    async def load_meta(self) -> dict[str, Any]:
+        """Return all single facts."""
+        rows = await self._fetch("SELECT name, value FROM meta", ())
+        return {name: _decode_meta(value) for name, value in rows}
+
+    async def load_table(self, name: str) -> dict[Any, bytes]:
+        """Return a table of records, in the order of its keys.
+
+        Raises:
+            KeyError: There is no such table.
+        """
+        rows = await self._fetch(schema.select_statement(schema.RECORD_TABLES[name]), ())
+        return dict(rows)
+
+    async def load_versions(self, batch_rows: int = LOAD_ROWS) -> AsyncIterator[list[VersionRow]]:
+        """Yield all versions in the order of (mod_revision, sub), in lists of `batch_rows`."""
+        async with self.snapshot() as connection:
+            async for rows in stream_rows(connection, _SELECT_VERSIONS, batch_rows):
+                yield rows
+
+    async def fetch_values(self, ids: Sequence[VersionId]) -> list[bytes | None]:
+        """Return the values of versions, in the order asked for; None for those that are gone."""
+        found: dict[VersionId, bytes] = {}
+        for start in range(0, len(ids), _PAIRS_PER_QUERY):
+            part = ids[start : start + _PAIRS_PER_QUERY]
+            marks = ", ".join(["(?, ?)"] * len(part))
+            # CROSS JOIN keeps SQLite from scanning the versions for each pair.
+            rows = await self._fetch(
+                f"WITH wanted(revision, part) AS (VALUES {marks}) "
+                "SELECT mod_revision, sub, value FROM wanted CROSS JOIN versions "
+                "ON mod_revision = revision AND sub = part",
+                tuple(number for pair in part for number in pair),
+            )
+            found.update(((mod_revision, sub), value) for mod_revision, sub, value in rows)
+        return [found.get(pair) for pair in ids]
+
+    async def fetch_revisions(self, first: int, last: int, limit: int) -> list[VersionRow]:
+        """Return the versions of a range of revisions, in order.
+
+        Args:
+            first: First revision.
+            last: Last revision, included.
+            limit: About how many rows to return. Only whole revisions are returned, and at least
+                one if there is any in the range: go on after the revision of the last row, until
+                nothing comes.
+        """
+        query = f"{_RANGE} ORDER BY mod_revision, sub LIMIT ?"
+        rows: list[VersionRow] = await self._fetch(query, (first, last, limit + 1))
+        if len(rows) <= limit:
+            return rows
+        cut = rows[-1][0]
+        whole = [row for row in rows if row[0] != cut]
+        return whole or await self._fetch(f"{_RANGE} ORDER BY sub", (cut, cut))
+
+    async def check(self) -> None:
+        """Read the whole database and check its structure.
+
+        Raises:
+            StateDamaged: Something is wrong; the message names the first problems.
+        """
+        async with self.snapshot() as connection:
+            rows = [tuple(row) for row in await _execute(connection, "PRAGMA integrity_check(5)")]
+        if rows != [("ok",)]:
+            raise StateDamaged(f"{self.path} is damaged: {'; '.join(str(row[0]) for row in rows)}")
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """Pin one state of the database, on a connection of its own, for as long as needed.
+
+        What is written meanwhile is not seen, and cannot be moved out of SQLite's own log.
+        """
+        connection = await self._connect()
+        try:
+            await _execute(connection, "BEGIN")
+            # A transaction sees the state of its first read, not of its beginning.
+            await _execute(connection, "SELECT 1 FROM meta LIMIT 1")
+            yield connection
+        finally:
+            await asyncio.shield(_end(connection))
+
+    # Writing.
+
+    async def write(self, batch: StateBatch) -> None:
+        """Write a batch as one durable transaction.
+
+        Must not be called again before it returns.
+
+        Raises:
+            NoSpace: The disk is full; nothing was written.
+            StorageFailed: The disk failed; nothing was written, as far as it can be known.
+            StorageClosed: `close` has been called.
+            KeyError: The batch names a table that does not exist.
+        """
+        if self._is_closed:
+            raise StorageClosed("the state database has been closed")
+        statements = list(_statements(batch))
+        try:
+            await _execute(self._writer, "BEGIN IMMEDIATE")
+            try:
+                for statement, parameters in statements:
+                    await self._writer.exec_driver_sql(statement, parameters)
+                await self._writer.exec_driver_sql("COMMIT")
+            except BaseException:
+                await asyncio.shield(_roll_back(self._writer))
+                raise
+        except exc.SQLAlchemyError as error:
+            raise translate(error, f"writing {self.path}") from error
+        index = batch.meta.get("applied_index")
+        if isinstance(index, int):
+            self.durable_index = index
+
+    async def vacuum_into(self, target: str | os.PathLike[str]) -> None:
+        """Write a compact copy of the database to a file, which must be absent or empty.
+
+        Raises:
+            NoSpace: The disk is full; the target has to be removed.
+            StorageFailed: The copy could not be written.
+        """
+        connection = await self._connect()
+        try:
+            await _execute(connection, "VACUUM INTO ?", (os.fspath(target),))
+        finally:
+            await asyncio.shield(connection.close())
+
+    async def _connect(self) -> AsyncConnection:
+        try:
+            return await self._engine.connect()
+        except exc.SQLAlchemyError as error:
+            raise translate(error, f"opening {self.path}") from error
+
+    async def _fetch(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
+        async with self._reading:
+            if self._is_closed:
+                raise StorageClosed("the state database has been closed")
+            return await _execute(self._reader, query, parameters)
+
+
+_RANGE: Final = f"{_SELECT_VERSIONS.partition(' ORDER')[0]} WHERE mod_revision BETWEEN ? AND ?"
+
+
+def _engine_of(path: Path) -> AsyncEngine:
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        # Transactions are begun and ended in so many words, not by the driver's guess.
+        isolation_level="AUTOCOMMIT",
+        pool_size=4,
+        max_overflow=-1,
+        pool_reset_on_return=None,
+    )
+    event.listen(engine.sync_engine, "connect", _set_pragmas)
+    return engine
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "busy_timeout = 10000",
+        "cache_size = -16384",
+        "temp_store = MEMORY",
+        "trusted_schema = OFF",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def translate(error: exc.SQLAlchemyError, doing: str) -> StorageError:
+    """Return the storage error for an error that came through SQLAlchemy."""
+    return translate_sqlite(getattr(error, "orig", None) or error, doing)
+
+
+def _statements(batch: StateBatch) -> Iterable[tuple[str, list[Any]]]:
+    """Yield the SQL of a batch, each with the rows it is to be run for."""
+    if batch.versions:
+        yield _INSERT_VERSION, batch.versions
+    if batch.drop_versions:
+        yield _DELETE_VERSION, batch.drop_versions
+    for name, records in batch.tables.items():
+        yield from _record_statements(schema.RECORD_TABLES[name], records)
+    if batch.meta:
+        yield _UPSERT_META, [(name, _encode_meta(value)) for name, value in batch.meta.items()]
+
+
+def _record_statements(
+    table: Table, records: Mapping[RecordKey, bytes | None]
+) -> Iterable[tuple[str, list[Any]]]:
+    upserts = [(key, data) for key, data in records.items() if data is not None]
+    deletes = [(key,) for key, data in records.items() if data is None]
+    if upserts:
+        yield schema.insert_statement(table, "INSERT OR REPLACE"), upserts
+    if deletes:
+        yield schema.delete_statement(table), deletes
+
+
+async def _execute(
+    connection: AsyncConnection, query: str, parameters: tuple[Any, ...] = ()
+) -> list[Any]:
+    """Run one statement and return its rows as plain tuples."""
+    try:
+        result = await connection.exec_driver_sql(query, parameters)
+        return [tuple(row) for row in result.all()] if result.returns_rows else []
+    except exc.SQLAlchemyError as error:
+        raise translate(error, "using the state database") from error
+
+
+async def stream_rows(
+    connection: AsyncConnection, query: str, batch_rows: int
+) -> AsyncIterator[list[Any]]:
+    """Yield the rows of a query in lists of plain tuples.
+
+    Goes past SQLAlchemy's row objects, straight to the driver: a start reads every row there is.
+    """
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    try:
+        async with driver.execute(query) as cursor:
+            while rows := await cursor.fetchmany(batch_rows):
+                yield rows
+    except sqlite3.Error as error:
+        raise translate_sqlite(error, "reading the state database") from error
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    """End a failed transaction, unless SQLite has ended it already."""
+    try:
+        await connection.exec_driver_sql("ROLLBACK")
+    except exc.SQLAlchemyError:
+        # The error that led here is the one to report.
+        return
+
+
+async def _end(connection: AsyncConnection) -> None:
+    await _roll_back(connection)
+    await connection.close()
