@@ -1,0 +1,1 @@
+"""Elections: one leader of many candidates, with a token that fences its term."""

@@ -1,0 +1,1 @@
+"""Locks: exclusive, fair, fenced."""

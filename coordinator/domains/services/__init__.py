@@ -1,0 +1,1 @@
+"""Services: instances that live as long as their session."""

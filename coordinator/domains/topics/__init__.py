@@ -1,0 +1,1 @@
+"""Topics: durable, ordered, replayable publish and subscribe."""
