@@ -66,6 +66,7 @@ check: $(DEV_STAMP) ## Lint, formatting, types, import rules, shape
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --config tools/cycles.toml
 	@$(BIN)/python -m pytest -q tests/shape -m "not slow"
 
 .PHONY: fix

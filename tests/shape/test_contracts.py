@@ -33,6 +33,7 @@ MODULES = [
     "sdk/coordinator_sdk/client.py",
     "sdk/coordinator_sdk/protocol/__init__.py",
 ]
+LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 SKELETON = dict.fromkeys(MODULES, "") | {
     "coordinator/__init__.py": "",
     "sdk/coordinator_sdk/__init__.py": "",
@@ -43,18 +44,16 @@ SKELETON = dict.fromkeys(MODULES, "") | {
 }
 
 
-def lint(folder: Path, **planted: str) -> subprocess.CompletedProcess[str]:
-    """Check a skeleton with the real rules, code planted by `room_module="code"`."""
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    for path, code in SKELETON.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(f'"""A room."""\n{code}\n')
-    for path, code in planted.items():
+def lint(
+    folder: Path, planted: dict[str, str] | None = None, rules: str = "pyproject.toml"
+) -> subprocess.CompletedProcess[str]:
+    """Check a skeleton, with code planted in some of its files, against the real rules."""
+    shutil.copy(ROOT / rules, folder / "rules.toml")
+    for path, code in {**SKELETON, **(planted or {})}.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(f'"""A room."""\n{code}\n')
     return subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
-        + ["--no-cache"],
+        [sys.executable, "-c", LINT, "--no-cache", "--config", "rules.toml"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{folder / 'sdk'}"},
         capture_output=True,
@@ -65,8 +64,9 @@ def lint(folder: Path, **planted: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_house_as_drawn_keeps_every_rule(tmp_path: Path) -> None:
     """A skeleton of the house without a breach keeps every contract."""
-    result = lint(tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
+    for rules in ("pyproject.toml", "tools/cycles.toml"):
+        result = lint(tmp_path, rules=rules)
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,19 @@ def test_the_house_as_drawn_keeps_every_rule(tmp_path: Path) -> None:
 )
 def test_a_breach_is_caught(tmp_path: Path, path: str, code: str, rule: str) -> None:
     """A forbidden import breaks the contract that forbids it."""
-    result = lint(tmp_path, **{path: code})
+    result = lint(tmp_path, {path: code})
     assert result.returncode == 1
     broken = re.findall(r"^(.+) BROKEN$", result.stdout, re.MULTILINE)
     assert any(rule in name for name in broken), result.stdout
+
+
+def test_a_cycle_is_caught(tmp_path: Path) -> None:
+    """Two modules that import each other are found; for types alone they may."""
+    there = {"coordinator/raft/core.py": "import coordinator.raft.log"}
+    back = "import coordinator.raft.core"
+    typed = f"from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    {back}"
+    cycle = lint(tmp_path, there | {"coordinator/raft/log.py": back}, "tools/cycles.toml")
+    assert cycle.returncode == 1
+    assert "No cycles while running BROKEN" in cycle.stdout
+    alone = lint(tmp_path, there | {"coordinator/raft/log.py": typed}, "tools/cycles.toml")
+    assert alone.returncode == 0, alone.stdout
