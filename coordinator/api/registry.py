@@ -1,0 +1,135 @@
+"""Operations: what the API does with each kind of request.
+
+An operation is declared once, by the room that owns it, and served everywhere: over the
+WebSocket, over HTTP, in both codecs. There are three kinds:
+
+* a `Change` becomes a command in the replicated log;
+* a `Query` reads the state, now or at a past revision;
+* a `Live` operation talks to the connection itself: streams, keepalives, the greeting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from coordinator_sdk.protocol.kv import KeyValue
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from coordinator.api.connection import Connection
+    from coordinator.replica.domain import Domain
+
+KeyRange = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and from where.
+
+    Attributes:
+        actor: The user's name, empty while authentication is off.
+        origin: The address of the peer, ``host:port``.
+        client: Client id given by the greeting, 0 for plain HTTP.
+    """
+
+    actor: str = ""
+    origin: str = ""
+    client: int = 0
+
+
+def chosen_id(caller: Caller, request_id: int) -> int:
+    """Choose an id for something that a request creates.
+
+    Returns:
+        A positive int63 without structure. It depends on the client and the request only,
+        so that a retry chooses the same; for plain HTTP, which has no request ids, it is
+        random.
+    """
+    if not caller.client:
+        return secrets.randbits(62) + 1
+    seed = caller.client.to_bytes(8, "big") + request_id.to_bytes(8, "big")
+    return (int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big") >> 2) + 1
+
+
+class View(Protocol):
+    """The system keyspace at one revision."""
+
+    revision: int
+
+    def get(self, key: bytes) -> KeyValue | None:
+        """Read one record."""
+
+    def scan(
+        self, start: bytes, end: bytes, limit: int = 0, reverse: bool = False
+    ) -> list[KeyValue]:
+        """Read the records with start <= key < end; ``limit`` 0 means all."""
+
+    def count(self, start: bytes, end: bytes) -> int:
+        """Count the records with start <= key < end."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A request that becomes a command.
+
+    Attributes:
+        check: Raises `InvalidRequest` for a request that can never be right. Runs before the
+            request reaches the log, so that nothing wrong is ever in it.
+        prepare: Fills what only the edge may decide, such as a new id, in place. Given the
+            request, the caller and the request's id (0 for plain HTTP). A retry of a request
+            must give the same command again, or it is refused as another one: choose ids
+            with `chosen_id`, never by chance alone.
+        after: Called on the connection once the change is applied, with the request's id,
+            the request and the result, before the answer leaves; opens streams that follow.
+    """
+
+    check: Callable[[Any], None] | None = None
+    prepare: Callable[[Any, Caller, int], None] | None = None
+    after: Callable[[Connection, int, Any, Any], None] | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """A request that reads.
+
+    Attributes:
+        answer: Computes the result from the view.
+        check: As for `Change`.
+        ranges: The system keys that ``answer`` reads, needed to read them at a past
+            revision; such a request carries the revision in its field ``revision``.
+    """
+
+    answer: Callable[[View, Any], Any]
+    check: Callable[[Any], None] | None = None
+    ranges: Callable[[Any], list[KeyRange]] | None = None
+
+
+@dataclass(frozen=True)
+class Live:
+    """A request that the connection itself serves.
+
+    Attributes:
+        serve: Given the connection, the request's id and the request; answers through the
+            connection, at once or later.
+        check: As for `Change`.
+    """
+
+    serve: Callable[[Connection, int, Any], None]
+    check: Callable[[Any], None] | None = None
+
+
+Operation = Change | Query | Live
+
+
+@dataclass(frozen=True)
+class DomainApi:
+    """A domain as the API sees it: its operations by request type, and its HTTP routes."""
+
+    domain: Domain
+    operations: Mapping[type[Any], Operation]
+    router: APIRouter

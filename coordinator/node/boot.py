@@ -1,0 +1,187 @@
+"""From a data directory to a running replica: what a start reads, checks and decides."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from coordinator_sdk.errors import Internal
+
+from coordinator.keyspace.keyspace import Meta
+from coordinator.keyspace.load import Loader
+from coordinator.keyspace.records import Events
+from coordinator.raft import Config as RaftConfig
+from coordinator.raft import MemoryStorage, RawNode
+from coordinator.replica.machine import Machine, Member
+from coordinator.replica.replica import Replica
+from coordinator.storage.errors import StateDamaged, StorageError
+from coordinator.storage.identity import DataDirectory, Identity
+from coordinator.storage.record import LogBatch
+from coordinator.storage.recovery import LogContents
+from coordinator.storage.state import StateStore
+from coordinator.storage.wal import LogWriter, open_log
+from coordinator.wire.raft import ConfState, HardState, Snapshot, SnapshotMetadata
+
+if TYPE_CHECKING:
+    from coordinator.config import Config
+    from coordinator.replica.domain import Domain
+
+FIRST_INDEX: Final = 1
+"""A new group begins as if a snapshot at this index had named its members."""
+FIRST_TERM: Final = 1
+
+
+@dataclass(slots=True)
+class Booted:
+    """A member that is open and has not begun to run."""
+
+    directory: DataDirectory
+    identity: Identity
+    log: LogWriter
+    store: StateStore
+    machine: Machine
+    replica: Replica
+
+    @property
+    def is_only_voter(self) -> bool:
+        """Whether the group has no other voter."""
+        return self.machine.conf_state.voters == (self.identity.member_id,)
+
+    def close(self) -> None:
+        """Close the log and give the directory free; blocks."""
+        self.log.close()
+        self.directory.close()
+
+
+async def boot(
+    config: Config,
+    domains: Sequence[Domain],
+    loop: asyncio.AbstractEventLoop,
+    on_events: Callable[[int, Events], None],
+) -> Booted:
+    """Open a data directory, or make one, and build the replica from it.
+
+    Raises:
+        DirectoryRefused: It is in use, belongs to another program or a newer release.
+        StorageDamaged: It can't be read back.
+    """
+    directory = await asyncio.to_thread(DataDirectory.open, config.data_dir)
+    try:
+        log, contents = await asyncio.to_thread(
+            lambda: open_log(directory.log_path, notify=loop.call_soon_threadsafe)
+        )
+        identity = directory.identity or directory.create_identity(
+            member_id=secrets.randbits(62) + 1, cluster_id=secrets.randbits(62) + 1
+        )
+        store = await StateStore.open(directory.state_path)
+        machine = await load_machine(domains, store)
+        if machine.index == 0:
+            await _begin_group(machine, identity, log, contents)
+    except BaseException:
+        directory.close()
+        raise
+    memory = raft_storage(machine, contents)
+    raw = RawNode(
+        RaftConfig(
+            id=identity.member_id,
+            storage=memory,
+            rng=random.Random(secrets.randbits(64)),
+            election_tick=max(2, config.election_timeout_ms // config.heartbeat_interval_ms),
+            heartbeat_tick=1,
+            applied=machine.index,
+            async_storage_writes=True,
+            max_size_per_msg=1 << 20,
+            max_committed_size_per_ready=8 << 20,
+            max_uncommitted_size=64 << 20,
+            check_quorum=True,
+            pre_vote=True,
+            disable_proposal_forwarding=True,
+        )
+    )
+    replica = Replica(
+        raw, memory, machine, incarnation=secrets.randbits(63), on_events=on_events
+    )
+    return Booted(directory, identity, log, store, machine, replica)
+
+
+async def load_machine(domains: Sequence[Domain], store: StateStore) -> Machine:
+    """Build the machine as the state database has it.
+
+    Raises:
+        StateDamaged: Rows, records and the digest stored with them do not belong together.
+    """
+    meta = await store.load_meta()
+    if not meta.get("applied_index"):
+        return Machine(domains)
+    loader = Loader()
+    try:
+        for data in (await store.load_table("leases")).values():
+            loader.lease(data)
+        async for rows in store.load_versions():
+            loader.rows(rows)
+        keyspace = loader.finish(msgspec.msgpack.decode(meta["keyspace"], type=Meta))
+    except Internal as error:
+        raise StateDamaged(
+            f"{store.path} is damaged: {error}; rebuild this member from its peers or restore a "
+            "backup"
+        ) from error
+    machine = Machine(domains, keyspace)
+    machine.load_meta(meta)
+    for key, data in (await store.load_table("timers")).items():
+        machine.timers.load(key, data)
+    machine.requests.load(list((await store.load_table("requests")).items()))
+    for member, data in (await store.load_table("members")).items():
+        machine.members[member] = msgspec.msgpack.decode(data, type=Member)
+    return machine
+
+
+async def _begin_group(
+    machine: Machine, identity: Identity, log: LogWriter, contents: LogContents
+) -> None:
+    """Make a group of one: the log begins behind a snapshot that names its only voter.
+
+    A start that was interrupted after this has the snapshot in its log, and goes on from it.
+    """
+    metadata = contents.install
+    if metadata is None:
+        conf_state = ConfState(voters=(identity.member_id,))
+        metadata = SnapshotMetadata(conf_state, FIRST_INDEX, FIRST_TERM)
+        done: asyncio.Future[StorageError | None] = asyncio.get_running_loop().create_future()
+        log.submit(LogBatch(install=metadata), done.set_result)
+        error = await done
+        if error is not None:
+            raise error
+        contents.boundary_index, contents.boundary_term = metadata.index, metadata.term
+    machine.begin(metadata.index, metadata.term, metadata.conf_state)
+
+
+def raft_storage(machine: Machine, contents: LogContents) -> MemoryStorage:
+    """Put the durable log before the core, beginning where the state database ends or earlier.
+
+    Raises:
+        StateDamaged: The log begins after the state database ends: entries are missing.
+    """
+    memory = MemoryStorage()
+    index, term = contents.boundary_index, contents.boundary_term
+    hard = contents.hard_state
+    if machine.index > contents.last_index:
+        # The log lags behind what it has fed: nothing in it is needed any more.
+        index, term, entries = machine.index, machine.term, []
+    elif index > machine.index:
+        raise StateDamaged(
+            f"the log begins at index {index + 1}, but the state database ends at {machine.index}; "
+            "rebuild this member from its peers or restore a backup"
+        )
+    else:
+        entries = contents.entries
+    memory.apply_snapshot(Snapshot(b"", SnapshotMetadata(machine.conf_state, index, term)))
+    memory.append(entries)
+    memory.set_hard_state(
+        HardState(max(hard.term, machine.term), hard.vote, max(hard.commit, machine.index))
+    )
+    return memory

@@ -1,0 +1,169 @@
+"""The order of things: persist before acknowledge. This is the one place that knows it.
+
+A turn takes everything that has arrived since the last one and makes one step of it::
+
+    propose ─► raft ─► append ─► log writer thread ─┐
+                   └─► messages to peers            │ one fdatasync
+    reply ◄─ publish to watches ◄─ apply ◄─ commit ◄┘
+
+Nothing is answered, and no vote or acknowledgement leaves, before the log says "durable".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from coordinator.replica.replica import Append, Replica
+from coordinator.storage.errors import StorageError
+from coordinator.storage.record import LogBatch
+from coordinator.storage.wal import LogWriter
+from coordinator.wire.raft import Message
+
+SLICE_NS = 5_000_000
+"""How long entries are applied before ticks, heartbeats and reads get their turn."""
+
+
+def monotonic_ms() -> int:
+    """Give milliseconds on the clock that never jumps."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def wall_ms() -> int:
+    """Give Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class TurnLoop:
+    """Drives one replica on the running event loop.
+
+    Args:
+        replica: What to drive.
+        log: Where appends become durable.
+        send: Takes the messages for peers.
+        after_apply: Called after entries were applied, before anything else happens.
+        may_propose: Whether the state database keeps up; proposals wait while it does not.
+        on_failure: Called once with the error after which nothing may go on.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        log: LogWriter,
+        *,
+        send: Callable[[list[Message]], None],
+        after_apply: Callable[[], None],
+        on_failure: Callable[[BaseException], None],
+        tick_ms: int,
+    ) -> None:
+        self._replica = replica
+        self._log = log
+        self._send = send
+        self._after_apply = after_apply
+        self._on_failure = on_failure
+        self._tick_ms = tick_ms
+        self._loop = asyncio.get_running_loop()
+        self._is_scheduled = False
+        self._is_stopped = False
+        self._in_turn = False
+        self._writes: deque[tuple[Append, list[bool]]] = deque()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._next_tick = 0.0
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._next_tick = self._loop.time()
+        self._tick()
+
+    def stop(self) -> None:
+        """Stop; what is under way in the log goes on without anyone listening."""
+        self._is_stopped = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+
+    def schedule(self) -> None:
+        """Ask for a turn; any number of calls before it make one turn."""
+        if not self._is_scheduled and not self._is_stopped:
+            self._is_scheduled = True
+            self._loop.call_soon(self._run)
+
+    def _tick(self) -> None:
+        if self._is_stopped:
+            return
+        self._replica.set_time(monotonic_ms(), wall_ms())
+        self._guarded(self._replica.tick)
+        self.schedule()
+        # Ticks keep their rhythm; those missed by a stall are skipped, not made up for.
+        now = self._loop.time()
+        self._next_tick = max(self._next_tick + self._tick_ms / 1000, now)
+        self._ticker = self._loop.call_at(self._next_tick, self._tick)
+
+    def _run(self) -> None:
+        self._is_scheduled = False
+        if not self._is_stopped:
+            self._guarded(self._turn)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Any exception in here is a broken invariant: stop, never limp."""
+        try:
+            step()
+        except Exception as error:
+            self.stop()
+            self._on_failure(error)
+
+    def _turn(self) -> None:
+        replica = self._replica
+        replica.set_time(monotonic_ms(), wall_ms())
+        while True:
+            effects = replica.turn()
+            if effects.messages:
+                self._send(effects.messages)
+            for append in effects.appends:
+                self._write(append)
+            if not replica.has_committed:
+                if effects.appends and not self._writes:
+                    continue  # A write that needed no disk may have released messages.
+                return
+            if self._apply():
+                self.schedule()
+                return
+
+    def _apply(self) -> bool:
+        """Apply what is committed, for one slice of time; True if more is left."""
+        replica = self._replica
+        deadline = time.monotonic_ns() + SLICE_NS
+        more = replica.apply()
+        while more and time.monotonic_ns() < deadline:
+            more = replica.apply()
+        self._after_apply()
+        return more
+
+    def _write(self, append: Append) -> None:
+        """Hand one append to the log; those that need no sync only keep their place."""
+        needs_disk = bool(append.entries or append.snapshot) or append.must_sync
+        if not needs_disk and not self._writes:
+            self._replica.persisted(append)
+            return
+        state = [not needs_disk]
+        self._writes.append((append, state))
+        if needs_disk:
+            install = append.snapshot.metadata if append.snapshot else None
+            batch = LogBatch(install, append.entries, append.hard_state)
+            self._log.submit(batch, partial(self._written, state))
+
+    def _written(self, state: list[bool], error: StorageError | None) -> None:
+        """The log has made a batch durable, or never will."""
+        if self._is_stopped:
+            return
+        if error is not None:
+            self.stop()
+            self._on_failure(error)
+            return
+        state[0] = True
+        writes = self._writes
+        while writes and writes[0][1][0]:
+            self._guarded(partial(self._replica.persisted, writes.popleft()[0]))
+        self.schedule()

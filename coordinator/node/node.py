@@ -1,0 +1,360 @@
+"""A running member: what the API talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coordinator_sdk.errors import (
+    CoordinatorError,
+    NoLeader,
+    Stopping,
+    Unavailable,
+    error_from_wire,
+)
+from coordinator_sdk.protocol.cluster import ClusterStatusResult, MemberInfo
+from coordinator_sdk.protocol.kv import Event
+
+from coordinator import __version__
+from coordinator.keyspace.watch import WatchHub
+from coordinator.node.boot import Booted, boot
+from coordinator.node.chores import Housekeeping, Retention
+from coordinator.node.loop import TurnLoop, monotonic_ms
+from coordinator.node.persistence import Persistence
+from coordinator.replica.replica import Proposal, Replica
+from coordinator.replica.requests import Outcome
+from coordinator.wire.command import MemberPublish
+from coordinator.wire.raft import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coordinator.config import Config
+    from coordinator.replica.domain import Domain
+
+CATCH_UP_EVENTS = 5000
+"""Events fed to lagging watches in one turn."""
+
+
+class Node:
+    """One member of a cluster, on the running event loop.
+
+    Args:
+        config: The resolved configuration.
+        domains: The domains to serve.
+
+    Attributes:
+        keyspace: The published state; read it only between turns, that is, from callbacks.
+        hub: Watches on it.
+        cluster_id: Id of the cluster.
+        member_id: Id of this member.
+    """
+
+    def __init__(self, config: Config, domains: Sequence[Domain]) -> None:
+        self.config = config
+        self.started_at = time.monotonic()
+        self.is_stopping = False
+        self.failure: BaseException | None = None
+        self.stopped = asyncio.Event()
+        self._domains = domains
+        self._booted: Booted | None = None
+        self._on_tick: list[Callable[[], None]] = []
+        self._catching_up: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the data directory, take part, and return once there is a leader.
+
+        Raises:
+            StorageError: The data directory can't be used; the message says what to do.
+        """
+        loop = asyncio.get_running_loop()
+        booted = await boot(self.config, self._domains, loop, self._publish)
+        self._booted = booted
+        self.name = self.config.name
+        self.cluster_id = booted.identity.cluster_id
+        self.member_id = booted.identity.member_id
+        self.replica: Replica = booted.replica
+        self.machine = booted.machine
+        self.keyspace = booted.machine.keyspace
+        self.hub = WatchHub(self.keyspace)
+        self._housekeeping = Housekeeping(
+            self.machine, _retention(self.config), self.config.quota_backend_bytes
+        )
+        self._persistence = Persistence(booted, on_failure=self._fail)
+        self._loop = TurnLoop(
+            self.replica,
+            booted.log,
+            send=self._send,
+            after_apply=self._after_apply,
+            on_failure=self._fail,
+            on_tick=self._tick,
+            tick_ms=self.config.heartbeat_interval_ms,
+        )
+        self._loop.start()
+        if booted.is_only_voter:
+            self.replica.raw.campaign()
+            self._loop.schedule()
+        await self._until_leader()
+        await self._publish_member()
+
+    async def _until_leader(self) -> None:
+        """Wait until reads and writes work."""
+        while True:
+            done = asyncio.get_running_loop().create_future()
+            self.read(lambda error, done=done: done.done() or done.set_result(error))
+            if await done is None:
+                return
+            if self.failure is not None:
+                raise self.failure
+            await asyncio.sleep(0.01)
+
+    async def _publish_member(self) -> None:
+        assert self._booted is not None
+        known = self.machine.members.get(self.member_id)
+        urls = list(self.config.advertise_client_urls)
+        directory = self._booted.identity.directory_id
+        if known is None or (known.name, known.client_urls) != (self.name, urls):
+            await self.execute(MemberPublish(self.member_id, self.name, urls, directory))
+
+    async def stop(self) -> None:
+        """Write everything, close everything. Safe to call more than once."""
+        if self.is_stopping:
+            await self.stopped.wait()
+            return
+        self.is_stopping = True
+        if self._booted is not None:
+            self._loop.stop()
+            if self._catching_up is not None:
+                self._catching_up.cancel()
+            with contextlib.suppress(Exception):
+                await self._persistence.close(flush=self.failure is None)
+            await asyncio.to_thread(self._booted.close)
+        self.stopped.set()
+
+    def _fail(self, error: BaseException) -> None:
+        """Something broke that must not: stop at once, answer nobody."""
+        if self.failure is None:
+            self.failure = error
+            self._loop.stop()
+            self.stopped.set()
+
+    # What users ask for.
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self.replica.raw.term
+
+    @property
+    def revision(self) -> int:
+        """The published revision."""
+        return self.keyspace.revision
+
+    def propose(
+        self,
+        body: Any,
+        *,
+        done: Callable[[Outcome], None],
+        actor: str = "",
+        origin: str = "",
+        client: int = 0,
+        sequence: int = 0,
+        floor: int = 0,
+        trace: str = "",
+    ) -> None:
+        """Propose a command.
+
+        Args:
+            body: The command struct, checked already.
+            done: Called once, in the turn in which it was applied or refused.
+            actor: Who asks.
+            origin: From where.
+            client: Client id, 0 for none; then ``sequence`` and ``floor`` count.
+            sequence: Number of the request.
+            floor: The client no longer asks for outcomes below this number.
+            trace: W3C trace parent.
+        """
+        if self.is_stopping:
+            error = Stopping("the member is shutting down")
+            done(Outcome(0, None, (error.code, error.message, error.details)))
+            return
+        self.replica.propose(
+            Proposal(body, done, client, sequence, floor, actor, origin, "", trace)
+        )
+        self._loop.schedule()
+
+    async def execute(self, body: Any, **who: Any) -> Outcome:
+        """Propose a command and wait for its outcome.
+
+        Raises:
+            CoordinatorError: What the command was refused with.
+        """
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.propose(body, done=lambda outcome: future.done() or future.set_result(outcome), **who)
+        outcome = await future
+        if outcome.error is not None:
+            raise error_from_wire(*outcome.error)
+        return outcome
+
+    def read(
+        self,
+        done: Callable[[CoordinatorError | None], None],
+        *,
+        min_revision: int = 0,
+        serializable: bool = False,
+        max_staleness_ms: int = 0,
+    ) -> None:
+        """Ask to read the local state.
+
+        Args:
+            done: Called with None as soon as the local state is as fresh as asked for, or
+                with the error that prevents it. The state is that of a whole entry.
+            min_revision: At least this revision.
+            serializable: Whether any state will do that is as new as ``min_revision``.
+            max_staleness_ms: How old the state may be; 0 means linearizable.
+        """
+        if self.is_stopping:
+            done(Stopping("the member is shutting down"))
+        elif serializable and self.revision >= min_revision:
+            done(None)
+        else:
+            self.replica.read(done)
+            self._loop.schedule()
+
+    def keepalive(
+        self, leases: list[int], done: Callable[[list[int] | CoordinatorError], None]
+    ) -> None:
+        """Renew leases, once this member has proved that it leads.
+
+        Args:
+            leases: Their ids.
+            done: Called with the TTL of each in milliseconds, 0 for one that does not exist,
+                or with the error that prevents it.
+        """
+
+        def confirmed(error: CoordinatorError | None) -> None:
+            if error is not None:
+                done(error)
+            elif not self.replica.is_leader:
+                done(NoLeader("this member does not lead"))
+            else:
+                now = monotonic_ms()
+                done([self.replica.clock.renew(lease, now) for lease in leases])
+
+        if self.is_stopping:
+            done(Stopping("the member is shutting down"))
+            return
+        self.replica.read(confirmed, applied=False)
+        self._loop.schedule()
+
+    def lease_remaining_ms(self, lease: int) -> int:
+        """Give how long a lease lives on; -1 if it does not exist."""
+        return self.replica.clock.remaining_ms(lease, monotonic_ms())
+
+    async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes]:
+        """Fetch values of the past from the state database, by (mod_revision, sub)."""
+        return await self._persistence.old_values(wanted)
+
+    def members(self) -> list[MemberInfo]:
+        """Give the members as they made themselves known."""
+        return [
+            MemberInfo(member.member, member.name, [], member.client_urls, False)
+            for _, member in sorted(self.machine.members.items())
+        ]
+
+    def alarms(self) -> list[str]:
+        """Give the names of the alarms that are raised."""
+        raised = {alarm for _, alarm in self.machine.alarms}
+        if self.machine.is_full:
+            raised.add("NOSPACE")
+        return sorted(raised)
+
+    def status(self) -> ClusterStatusResult:
+        """Tell how this member stands."""
+        raw = self.replica.raw
+        keyspace = self.keyspace
+        return ClusterStatusResult(
+            self.cluster_id,
+            self.member_id,
+            self.name,
+            __version__,
+            raw.lead,
+            raw.raft.state.name.lower(),
+            raw.term,
+            raw.last_index,
+            self.machine.index,
+            keyspace.revision,
+            keyspace.compact_revision,
+            keyspace.live_count,
+            keyspace.bytes_used,
+            self.machine.quota_bytes,
+            self.alarms(),
+            watches=self.hub.watcher_count,
+            leases=len(keyspace.leases),
+            uptime_ms=int((time.monotonic() - self.started_at) * 1000),
+        )
+
+    def is_ready(self) -> bool:
+        """Tell whether reads and writes can be served."""
+        return (
+            self._booted is not None
+            and not self.is_stopping
+            and self.failure is None
+            and self.replica.raw.lead != 0
+        )
+
+    # What the loop calls.
+
+    def _send(self, messages: list[Message]) -> None:
+        """A single member has nobody to send to."""
+
+    def _publish(self, revision: int, events: list[tuple[int, Event]]) -> None:
+        self.hub.publish(revision, events)
+
+    def _after_apply(self) -> None:
+        self._persistence.collect()
+        if self.hub.is_lagging:
+            self.catch_up()
+
+    def _tick(self) -> None:
+        self._persistence.tick()
+        if self.hub.is_lagging:
+            self.catch_up()
+        if self.replica.is_leader:
+            for body, cause in self._housekeeping.due(self.replica.now_ms):
+                self.replica.propose_internal(body, cause)
+
+    def catch_up(self) -> None:
+        """Feed lagging watches from memory, and from the database where need be."""
+        fetches = self.hub.catch_up(CATCH_UP_EVENTS)
+        if fetches and self._catching_up is None:
+            task = asyncio.ensure_future(self._feed(fetches))
+            self._catching_up = task
+            task.add_done_callback(self._fed)
+
+    async def _feed(self, fetches: list[Any]) -> None:
+        for fetch in fetches:
+            rows = await self._persistence.old_revisions(fetch.first_revision, fetch.last_revision)
+            self.hub.feed(fetch, rows)
+
+    def _fed(self, task: asyncio.Task[None]) -> None:
+        self._catching_up = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+        elif self.hub.is_lagging and not self.is_stopping:
+            self._loop.schedule_call(self.catch_up)
+
+
+def _retention(config: Config) -> Retention:
+    return Retention(
+        age_ms=config.auto_compaction_age_ms,
+        revisions=config.auto_compaction_revisions,
+        history_bytes=config.history_bytes,
+    )
+
+
+__all__ = ["Awaitable", "Node", "Path", "Unavailable"]

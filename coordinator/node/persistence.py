@@ -1,0 +1,115 @@
+"""What the node does with its disks behind the scenes: state database, log cutting, the past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from coordinator.storage.state import StateBatch, StateStore, VersionRow
+from coordinator.storage.write_behind import WriteBehind
+
+if TYPE_CHECKING:
+    from coordinator.node.boot import Booted
+    from coordinator.replica.machine import Machine
+
+CATCH_UP_ENTRIES: Final = 5_000
+"""Entries kept in the log for followers, beyond what the state database holds already."""
+CUT_EVERY: Final = 10_000
+"""Entries between two cuts of the log."""
+COLLECT_ROWS: Final = 2_000
+"""Rows after which changes are handed over without waiting for the next tick."""
+REVISIONS_ROWS: Final = 2_000
+
+
+class Persistence:
+    """Keeps the state database behind the machine, and the log short.
+
+    Args:
+        booted: The opened member.
+        on_failure: Told of an error after which the member must stop.
+    """
+
+    def __init__(self, booted: Booted, *, on_failure: Callable[[BaseException], None]) -> None:
+        self._machine: Machine = booted.machine
+        self._replica = booted.replica
+        self._identity = booted.identity
+        self._log = booted.log
+        self._store: StateStore = booted.store
+        self._cut_at = self._machine.index
+        self._collected_index = self._machine.index
+        self._revisions: list[tuple[int, int]] = []
+        self._write_behind = WriteBehind(
+            booted.store, on_written=self._written, on_failure=on_failure
+        )
+        self._write_behind.start()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the database is too far behind to take proposals."""
+        return self._write_behind.is_full
+
+    def collect(self) -> None:
+        """Hand changes over if there are many."""
+        if len(self._machine.changes.versions) >= COLLECT_ROWS:
+            self._hand_over()
+
+    def tick(self) -> None:
+        """Hand over whatever there is."""
+        if self._machine.index != self._collected_index:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        machine = self._machine
+        self._collected_index = machine.index
+        self._revisions.append((machine.index, machine.keyspace.revision))
+        self._write_behind.add(machine_batch(machine))
+
+    def _written(self, durable_index: int) -> None:
+        """The database is durable up to an index."""
+        keyspace = self._machine.keyspace
+        while self._revisions and self._revisions[0][0] <= durable_index:
+            keyspace.log.persisted(self._revisions.pop(0)[1])
+        if durable_index - self._cut_at >= CUT_EVERY:
+            self._cut_at = durable_index
+            keep = durable_index - CATCH_UP_ENTRIES
+            if keep > self._replica.log.first_index():
+                self._log.cut(keep)
+                self._replica.log.compact(keep)
+
+    async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes]:
+        """Fetch values by (mod_revision, sub); empty for those that are gone."""
+        return [value or b"" for value in await self._store.fetch_values(wanted)]
+
+    async def old_revisions(self, first: int, last: int) -> list[VersionRow]:
+        """Fetch the rows of whole revisions, as many as are convenient at once."""
+        return await self._store.fetch_revisions(first, last, REVISIONS_ROWS)
+
+    async def close(self, *, flush: bool) -> None:
+        """Write what is left and close the database."""
+        if flush:
+            self._hand_over()
+            await self._write_behind.flush()
+        await self._write_behind.close()
+        await self._store.close()
+
+
+def machine_batch(machine: Machine) -> StateBatch:
+    """Turn the machine's collected changes into one batch that leads to its present index."""
+    changes, machine.changes = machine.changes, type(machine.changes)()
+    batch = StateBatch()
+    batch.versions = changes.versions
+    batch.drop_versions = changes.dropped
+    batch.nbytes = sum(len(row[3]) + len(row[7]) + 64 for row in changes.versions)
+    batch.nbytes += 32 * len(changes.dropped)
+    for lease, record in changes.leases.items():
+        batch.put("leases", lease, record)
+    for key, data in machine.timers.dump_changes().items():
+        batch.put("timers", key, data)
+    for client, row in machine.requests.dump_changes().items():
+        batch.put("requests", client, row)
+    for member in changes.members:
+        batch.put("members", member, msgspec.msgpack.encode(machine.members[member]))
+    batch.meta = machine.meta()
+    return batch

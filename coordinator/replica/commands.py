@@ -1,0 +1,250 @@
+"""The commands of the core: keys, leases, sessions, clients, timers, members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from coordinator_sdk.errors import NoSpace, NotFound
+from coordinator_sdk.protocol.cluster import ClientRegister
+from coordinator_sdk.protocol.kv import (
+    Compact,
+    CompactResult,
+    Delete,
+    DeleteResult,
+    LeaseGrant,
+    LeaseGrantResult,
+    LeaseRevoke,
+    LeaseRevokeResult,
+    Put,
+    PutResult,
+    Range,
+    Txn,
+    TxnResult,
+)
+from coordinator_sdk.protocol.sessions import SessionClose, SessionOpen
+
+from coordinator.keyspace.records import USER, upper_bound
+from coordinator.replica.entry import EntryTxn
+from coordinator.replica.tickets import check_guard
+from coordinator.sessions.commands import apply_close, apply_open
+from coordinator.wire.command import (
+    AlarmSet,
+    LeaseContinue,
+    LeaseExpire,
+    MemberPublish,
+    QuotaSet,
+    Sweep,
+    TimerFire,
+)
+
+if TYPE_CHECKING:
+    from coordinator.replica.machine import Machine
+
+LARGE = 1000
+"""Keys from which on an entry is applied in slices."""
+
+
+def apply_put(txn: EntryTxn, command: Put) -> PutResult:
+    """Write one key."""
+    if command.guard is not None:
+        check_guard(txn, command.guard)
+    result: PutResult = txn.keys.execute(command)
+    return result
+
+
+def apply_delete(txn: EntryTxn, command: Delete) -> DeleteResult:
+    """Delete a key or range."""
+    if command.guard is not None:
+        check_guard(txn, command.guard)
+    result: DeleteResult = txn.keys.execute(command)
+    return result
+
+
+def apply_txn(txn: EntryTxn, command: Txn) -> TxnResult:
+    """Compare and run one branch."""
+    _check_guards(txn, command)
+    if txn.machine.is_full and _writes(command):
+        raise NoSpace("etcdserver: mvcc: database space exceeded", limit="quota")
+    result: TxnResult = txn.keys.execute(command)
+    return result
+
+
+def _check_guards(txn: EntryTxn, command: Txn) -> None:
+    """Every guard in the transaction must hold, whichever branch runs."""
+    pending: list[Put | Range | Delete | Txn] = [command]
+    while pending:
+        op = pending.pop()
+        if type(op) is Txn:
+            pending += op.success
+            pending += op.failure
+        if type(op) is not Range and op.guard is not None:  # type: ignore[union-attr]
+            check_guard(txn, op.guard)  # type: ignore[union-attr]
+
+
+def _writes(command: Txn) -> bool:
+    pending: list[Any] = [command]
+    while pending:
+        op = pending.pop()
+        if type(op) is Put:
+            return True
+        if type(op) is Txn:
+            pending += op.success
+            pending += op.failure
+    return False
+
+
+def apply_compact(txn: EntryTxn, command: Compact) -> CompactResult:
+    """Forget history."""
+    txn.machine.keyspace.compact(command.revision)
+    return CompactResult(txn.machine.keyspace.revision)
+
+
+def apply_lease_grant(txn: EntryTxn, command: LeaseGrant) -> LeaseGrantResult:
+    """Create a plain lease."""
+    return LeaseGrantResult(command.lease, txn.grant_lease(command.lease, command.ttl_ms, "plain"))
+
+
+def apply_lease_revoke(txn: EntryTxn, command: LeaseRevoke) -> LeaseRevokeResult:
+    """End a plain lease; sessions are none of this call's business."""
+    return txn.end_lease(0 if txn.session_exists(command.lease) else command.lease)
+
+
+def apply_lease_expire(txn: EntryTxn, command: LeaseExpire) -> None:
+    """End a lease whose time has passed, if the leader that saw it still led."""
+    if command.term == txn.meta.term and txn.lease_exists(command.lease):
+        txn.end_lease(command.lease)
+
+
+def apply_lease_continue(txn: EntryTxn, command: LeaseContinue) -> None:
+    """Run hooks that did not fit into the entry that ended their lease."""
+    machine = txn.machine
+    pending = [machine.hooks.popleft() for _ in range(min(len(machine.hooks), LARGE))]
+    machine.end_lease_hooks(txn, iter(pending))
+
+
+def apply_timer_fire(txn: EntryTxn, command: TimerFire) -> None:
+    """Run a timer, unless it has been changed since the leader saw it run out."""
+    record = txn.machine.timers.records.get(command.key)
+    if record is not None and record.generation == command.generation:
+        txn.machine.fire_timer(txn, command.key, record)
+
+
+def apply_client_register(txn: EntryTxn, command: ClientRegister) -> ClientRegister:
+    """Give a client its id; known ones stay known."""
+    known = not txn.machine.requests.register(command.client, txn.meta.index)
+    return ClientRegister(command.client, "known" if known else "new")
+
+
+def apply_sweep(txn: EntryTxn, command: Sweep) -> None:
+    """Nothing of its own: every entry sweeps a share."""
+
+
+def apply_member_publish(txn: EntryTxn, command: MemberPublish) -> None:
+    """Take note of a member's name, addresses and data directory."""
+    from coordinator.replica.machine import Member
+
+    machine = txn.machine
+    known = machine.members.get(command.member)
+    if known is not None and known.data_directory != command.data_directory:
+        raise NotFound(
+            f"member {command.member:016x} is bound to another data directory",
+            member=f"{command.member:016x}",
+        )
+    machine.members[command.member] = Member(
+        command.member,
+        command.name,
+        command.client_urls,
+        command.data_directory,
+        command.format,
+    )
+    machine.changes.members[command.member] = None
+
+
+def apply_quota_set(txn: EntryTxn, command: QuotaSet) -> None:
+    """Set the quota for all members."""
+    txn.machine.quota_bytes = command.quota_bytes
+
+
+def apply_alarm_set(txn: EntryTxn, command: AlarmSet) -> None:
+    """Raise or clear an alarm."""
+    alarms = txn.machine.alarms
+    if command.active:
+        alarms[(command.member, command.alarm)] = None
+    else:
+        alarms.pop((command.member, command.alarm), None)
+
+
+CORE: dict[type[Any], Callable[[EntryTxn, Any], Any]] = {
+    Put: apply_put,
+    Delete: apply_delete,
+    Txn: apply_txn,
+    Compact: apply_compact,
+    LeaseGrant: apply_lease_grant,
+    LeaseRevoke: apply_lease_revoke,
+    SessionOpen: apply_open,
+    SessionClose: apply_close,
+    LeaseExpire: apply_lease_expire,
+    LeaseContinue: apply_lease_continue,
+    TimerFire: apply_timer_fire,
+    ClientRegister: apply_client_register,
+    Sweep: apply_sweep,
+    MemberPublish: apply_member_publish,
+    QuotaSet: apply_quota_set,
+    AlarmSet: apply_alarm_set,
+}
+"""Command type → function that applies it."""
+
+CONSUMING: tuple[type[Any], ...] = (Put,)
+"""Commands refused while the quota is used up. A `Txn` is looked at closer."""
+
+
+def is_large(machine: Machine, body: Any) -> bool:
+    """Tell whether a command must be applied in slices."""
+    kind = type(body)
+    if kind is Put:
+        return False
+    if kind is Delete:
+        store = machine.keyspace.stores[USER]
+        return bool(body.range_end) and _reaches(
+            store.keys.keys(body.key, upper_bound(body.range_end), False, True), LARGE
+        )
+    if kind is Txn:
+        return any(
+            is_large(machine, op) for op in body.success + body.failure if type(op) is not Range
+        )
+    if kind in (LeaseRevoke, LeaseExpire):
+        return _lease_is_large(machine, body.lease)
+    if kind is SessionClose:
+        return _lease_is_large(machine, body.session)
+    return False
+
+
+def _lease_is_large(machine: Machine, lease: int) -> bool:
+    found = machine.keyspace.leases.get(lease)
+    return found is not None and found.key_count >= LARGE
+
+
+def _reaches(names: Sequence[bytes], limit: int) -> bool:
+    return next(islice(names, limit - 1, None), None) is not None
+
+
+def apply_large(txn: EntryTxn, body: Any) -> Generator[None, None, Any]:
+    """Apply a large command slice by slice; same results as the ordinary way."""
+    kind = type(body)
+    if kind is Delete or kind is Txn:
+        if kind is Delete and body.guard is not None:
+            check_guard(txn, body.guard)
+        if kind is Txn:
+            _check_guards(txn, body)
+        return (yield from txn.keys.execute_steps(body))
+    if kind is LeaseExpire and body.term != txn.meta.term:
+        return None
+    lease = body.session if kind is SessionClose else body.lease
+    if (kind is LeaseRevoke) == txn.session_exists(lease) and kind is not LeaseExpire:
+        return CORE[kind](txn, body)  # raises: not a lease of this kind
+    first = len(txn.keys.events)
+    yield from txn.keys.revoke_lease_steps(lease)
+    result = txn.lease_ended(lease, first)
+    return None if kind is LeaseExpire else result

@@ -1,0 +1,132 @@
+"""The view of one log entry: what commands read and change while it is applied."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from coordinator_sdk.errors import LeaseNotFound
+from coordinator_sdk.protocol.kv import KeyValue, LeaseRevokeResult
+
+from coordinator.keyspace.records import SYSTEM, Events
+from coordinator.replica.domain import Meta
+from coordinator.replica.timers import TimerRecord
+from coordinator.wire import systemkey
+
+if TYPE_CHECKING:
+    from coordinator.replica.machine import Machine
+
+
+LEASE_TTL_MS_MIN: Final = 500
+"""Shorter lives are raised to this: a lease must outlive a few missed heartbeats."""
+
+
+class EntryTxn:
+    """One entry's transaction over the system keyspace, the timers and the leases.
+
+    Implements `DomainTxn` for the domains and `SessionTxn` for sessions. ``keys`` is the
+    keyspace's transaction itself, for the keyspace's own commands.
+    """
+
+    __slots__ = ("_timers_undo", "keys", "machine", "meta", "revision")
+
+    def __init__(self, machine: Machine, meta: Meta) -> None:
+        self.machine = machine
+        self.meta = meta
+        self.keys = machine.keyspace.begin(meta.clock_ms)
+        self.revision = self.keys.revision
+        self._timers_undo: list[tuple[bytes, TimerRecord | None]] = []
+
+    def commit(self) -> Events:
+        """Make the entry's changes the new revision, if there are any."""
+        commit = self.keys.commit()
+        if commit.leases:
+            self.machine.changes.leases.update(commit.leases)
+        return commit.events
+
+    def rollback(self) -> None:
+        """Undo everything."""
+        self.keys.rollback()
+        for key, record in reversed(self._timers_undo):
+            self.machine.timers.restore(key, record)
+
+    def get(self, key: bytes) -> KeyValue | None:
+        """Read one system record."""
+        return self.keys.get(SYSTEM, key)
+
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> KeyValue:
+        """Write one system record."""
+        return self.keys.put(SYSTEM, key, value, lease)
+
+    def delete(self, key: bytes) -> KeyValue | None:
+        """Delete one system record."""
+        return self.keys.delete(SYSTEM, key)
+
+    def scan(
+        self, start: bytes, end: bytes, limit: int = 1000, reverse: bool = False
+    ) -> list[KeyValue]:
+        """Read up to ``limit`` system records in (reverse) key order."""
+        store = self.machine.keyspace.stores[SYSTEM]
+        if reverse and limit == 1:
+            last = store.last(start, end)
+            return [] if last is None else [last]
+        names = store.keys.keys(start, end, False, True)
+        chosen = list(names)[: -limit - 1 : -1] if reverse else list(islice(names, limit))
+        return [store.live[name] for name in chosen]
+
+    def count(self, start: bytes, end: bytes, limit: int = 1000) -> int:
+        """Count system records, giving up at ``limit``."""
+        names = self.machine.keyspace.stores[SYSTEM].keys.keys(start, end, False, True)
+        return sum(1 for _ in islice(names, limit))
+
+    def set_timer(self, key: bytes, duration_ms: int) -> None:
+        """Start a timer of the domain that ``key`` belongs to."""
+        timers = self.machine.timers
+        self._timers_undo.append((key, timers.records.get(key)))
+        domain = str(systemkey.unpack(key)[1])
+        timers.start(key, TimerRecord(domain, self.meta.index, duration_ms))
+
+    def cancel_timer(self, key: bytes) -> None:
+        """Forget a timer, if there is one."""
+        timers = self.machine.timers
+        record = timers.records.get(key)
+        if record is not None:
+            self._timers_undo.append((key, record))
+            timers.cancel(key)
+
+    def lease_exists(self, lease: int) -> bool:
+        """Tell whether a lease or session lives."""
+        return self.machine.keyspace.leases.get(lease) is not None
+
+    def session_exists(self, session: int) -> bool:
+        """Tell whether a lease of kind session lives."""
+        lease = self.machine.keyspace.leases.get(session)
+        return lease is not None and lease.kind == "session"
+
+    def grant_lease(self, lease: int, ttl_ms: int, kind: str) -> int:
+        """Create a lease."""
+        granted = self.keys.grant_lease(lease, ttl_ms, kind, ttl_ms_min=LEASE_TTL_MS_MIN)
+        if self.machine.lease_listener is not None:
+            self.machine.lease_listener.granted(lease, granted.ttl_ms)
+        return granted.ttl_ms
+
+    def end_lease(self, lease: int) -> LeaseRevokeResult:
+        """End a lease: delete its keys in this revision, tell the domains."""
+        if self.machine.keyspace.leases.get(lease) is None:
+            raise LeaseNotFound("etcdserver: requested lease not found", lease=f"{lease:016x}")
+        first = len(self.keys.events)
+        self.keys.revoke_lease(lease)
+        return self.lease_ended(lease, first)
+
+    def lease_ended(self, lease: int, first: int) -> LeaseRevokeResult:
+        """Tell the domains of a lease whose keys were deleted by the events from ``first`` on."""
+        if self.machine.lease_listener is not None:
+            self.machine.lease_listener.ended(lease)
+        events = self.keys.events[first:]
+        records = [event.prev_kv for space, event in events if space == SYSTEM]
+        self.machine.end_lease_hooks(self, (kv for kv in records if kv is not None))
+        return LeaseRevokeResult(self.revision if self.keys.events else self.keys.published, len(events))
+
+    def asked_by(self) -> tuple[str, str, int]:
+        """Give actor, origin and clock of the entry."""
+        return self.meta.actor, self.meta.origin, self.meta.clock_ms

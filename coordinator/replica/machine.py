@@ -1,0 +1,323 @@
+"""The state machine: what a committed entry does.
+
+`Machine.apply` is a function of the state and the entry alone, so every member that applies
+the same log has the same state, which the hash chain proves. An entry never fails half way:
+a command that is refused changes nothing, and its refusal is its outcome.
+
+Entries that touch very many keys are applied in slices: `apply` then returns a generator
+that the caller drives, and nothing outside sees the entry before it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final, Protocol, get_type_hints
+
+import msgspec
+from coordinator_sdk.errors import Internal, NoSpace, NotApplied, OutcomeUnknown, error_from_wire
+from coordinator_sdk.protocol.kv import KeyValue
+from msgspec import Struct
+
+from coordinator.keyspace.keyspace import Keyspace
+from coordinator.keyspace.records import SYSTEM, Events, Row, row_of
+from coordinator.replica import commands
+from coordinator.replica.domain import Domain, Meta
+from coordinator.replica.entry import EntryTxn
+from coordinator.replica.requests import Outcome, RequestTable, StoredOutcome
+from coordinator.replica.timers import TimerRecord, TimerTable
+from coordinator.wire import systemkey
+from coordinator.wire.command import CommandCodec, Envelope
+from coordinator.wire.raft import ConfState, Entry
+
+HOOKS_PER_ENTRY: Final = 1000
+"""Records whose ``on_lease_end`` runs in one entry; the rest wait for continuation entries."""
+SWEEP_PER_ENTRY: Final = 256
+"""Superseded versions that every entry drops, while there are any below the compact revision."""
+DEFAULT_QUOTA_BYTES: Final = 2 << 30
+
+_encode = msgspec.msgpack.Encoder().encode
+_position = struct.Struct(">QQI").pack
+
+
+class Applied(Struct, gc=False):
+    """What applying one entry did.
+
+    Attributes:
+        index: Position of the entry.
+        outcome: What the proposer is told; None for an entry that nobody proposed.
+        events: The key changes, as (space, event), all of one revision.
+    """
+
+    index: int
+    outcome: Outcome | None
+    events: Events
+
+
+class Changes:
+    """What the state database has to be told, collected over entries.
+
+    Attributes:
+        versions: Rows of new versions: (mod_revision, sub, space, key, create_revision,
+            version, lease, value).
+        dropped: (mod_revision, sub) of versions that compaction dropped.
+        leases: Records of leases that changed; None for one that is gone.
+        members: Members that changed.
+    """
+
+    def __init__(self) -> None:
+        self.versions: list[Row] = []
+        self.dropped: list[tuple[int, int]] = []
+        self.leases: dict[int, bytes | None] = {}
+        self.members: dict[int, None] = {}
+
+
+class Member(Struct, array_like=True):
+    """A member as it made itself known."""
+
+    member: int
+    name: str
+    client_urls: list[str]
+    data_directory: int
+    format: int
+
+
+class LeaseListener(Protocol):
+    """Learns of leases as they come and go; the leader's clock."""
+
+    def granted(self, lease: int, ttl_ms: int) -> None:
+        """A lease begins to live."""
+
+    def ended(self, lease: int) -> None:
+        """A lease is gone."""
+
+
+class Machine:
+    """The replicated state and the rules by which entries change it.
+
+    Args:
+        domains: The domains on top; their commands and hooks become part of the machine.
+        keyspace: The keyspace as loaded; a new one by default.
+    """
+
+    def __init__(self, domains: Sequence[Domain], keyspace: Keyspace | None = None) -> None:
+        self.domains = {domain.name: domain for domain in domains}
+        self.applies: dict[type[Any], Any] = dict(commands.CORE)
+        self.consuming: frozenset[type[Any]] = frozenset(commands.CONSUMING)
+        for domain in domains:
+            self.applies.update(domain.commands)
+            self.consuming |= frozenset(domain.consuming)
+        self.codec = CommandCodec(tuple(self.applies))
+        self.keyspace = keyspace or Keyspace()
+        self.requests = RequestTable(_result_types(self.applies))
+        self.timers = TimerTable()
+        self.members: dict[int, Member] = {}
+        self.alarms: dict[tuple[int, str], None] = {}
+        self.hooks: deque[KeyValue] = deque()
+        """Records of ended leases whose domain has not been told yet."""
+        self.lease_listener: LeaseListener | None = None
+        self.conf_state = ConfState()
+        self.index = 0
+        self.term = 0
+        self.clock_ms = 0
+        self.quota_bytes = DEFAULT_QUOTA_BYTES
+        self.chain = b"\0" * 16
+        self.changes = Changes()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the quota is used up."""
+        return self.keyspace.bytes_used >= self.quota_bytes
+
+    def begin(self, index: int, term: int, conf_state: ConfState) -> None:
+        """Start a new group behind its first snapshot."""
+        self.index, self.term, self.conf_state = index, term, conf_state
+
+    def meta(self) -> dict[str, object]:
+        """Give the single facts that the state database keeps beside rows and records."""
+        return {
+            "applied_index": self.index,
+            "applied_term": self.term,
+            "clock_ms": self.clock_ms,
+            "chain": self.chain,
+            "quota_bytes": self.quota_bytes,
+            "conf_state": _encode(self.conf_state),
+            "keyspace": _encode(self.keyspace.meta),
+            "hooks": _encode(list(self.hooks)),
+            "alarms": [list(alarm) for alarm in self.alarms],
+        }
+
+    def load_meta(self, meta: dict[str, Any]) -> None:
+        """Take in the facts that `meta` gave; the keyspace has been loaded before."""
+        self.index = meta["applied_index"]
+        self.term = meta["applied_term"]
+        self.clock_ms = meta["clock_ms"]
+        self.chain = meta["chain"]
+        self.quota_bytes = meta["quota_bytes"]
+        self.conf_state = msgspec.msgpack.decode(meta["conf_state"], type=ConfState)
+        self.hooks = deque(msgspec.msgpack.decode(meta["hooks"], type=list[KeyValue]))
+        self.alarms = {(member, alarm): None for member, alarm in meta["alarms"]}
+
+    def apply(self, entry: Entry) -> Applied | Generator[None, None, Applied]:
+        """Apply the next entry.
+
+        Args:
+            entry: A committed normal entry; its index follows the last one applied.
+
+        Returns:
+            What it did; or, for an entry with very much to do, a generator to be driven to
+            its end, whose value tells it. No other entry may be applied meanwhile.
+
+        Raises:
+            UnknownCommand: This program is too old for the log.
+        """
+        assert entry.index == self.index + 1, (entry.index, self.index)
+        if not entry.data:
+            return self._finish(entry, None, None, [])
+        envelope = self.codec.decode(entry.data)
+        if envelope.clock_ms > self.clock_ms:
+            self.clock_ms = envelope.clock_ms
+        if envelope.client and (known := self._known(envelope)) is not None:
+            return self._finish(entry, None, known, [])
+        meta = Meta(
+            entry.index,
+            entry.term,
+            envelope.client,
+            envelope.sequence,
+            envelope.actor,
+            envelope.origin,
+            self.clock_ms,
+        )
+        txn = EntryTxn(self, meta)
+        body = envelope.body
+        if commands.is_large(self, body):
+            return self._apply_in_slices(entry, envelope, txn)
+        try:
+            if self.is_full and type(body) in self.consuming:
+                raise NoSpace("etcdserver: mvcc: database space exceeded", limit="quota")
+            result = self.applies[type(body)](txn, body)
+        except NotApplied as error:
+            txn.rollback()
+            return self._finish(entry, envelope, self._refusal(error), [])
+        events = txn.commit()
+        return self._finish(entry, envelope, Outcome(self.keyspace.revision, result), events)
+
+    def _apply_in_slices(
+        self, entry: Entry, envelope: Envelope[Any], txn: EntryTxn
+    ) -> Generator[None, None, Applied]:
+        try:
+            result = yield from commands.apply_large(txn, envelope.body)
+        except NotApplied as error:
+            txn.rollback()
+            return self._finish(entry, envelope, self._refusal(error), [])
+        events = txn.commit()
+        return self._finish(entry, envelope, Outcome(self.keyspace.revision, result), events)
+
+    def _known(self, envelope: Envelope[Any]) -> Outcome | None:
+        """Give the outcome of an earlier try, or the refusal to try, or None for a first try."""
+        try:
+            stored = self.requests.find(envelope.client, envelope.sequence, envelope.body)
+        except (NotApplied, OutcomeUnknown) as error:
+            return self._refusal(error)
+        if stored is not None:
+            return _outcome_of(stored)
+        if self.requests.is_full(envelope.client, envelope.floor):
+            return self._refusal(
+                NotApplied("too many changes of this client are in flight", limit="in_flight")
+            )
+        return None
+
+    def _refusal(self, error: Any) -> Outcome:
+        return Outcome(self.keyspace.revision, None, (error.code, error.message, error.details))
+
+    def _finish(
+        self,
+        entry: Entry,
+        envelope: Envelope[Any] | None,
+        outcome: Outcome | None,
+        events: Events,
+    ) -> Applied:
+        """Book the entry: request table, chain, compaction's share, rows for the database."""
+        self.index = entry.index
+        self.term = entry.term
+        if envelope is not None and envelope.client and outcome is not None:
+            self.requests.record(
+                envelope.client,
+                envelope.sequence,
+                envelope.floor,
+                envelope.body,
+                outcome,
+                entry.index,
+            )
+        if events:
+            self._book(events)
+        self._extend_chain(outcome, events)
+        if self.keyspace.is_sweepable:
+            self.changes.dropped += self.keyspace.sweep(SWEEP_PER_ENTRY)
+        return Applied(entry.index, outcome, events)
+
+    def _book(self, events: Events) -> None:
+        self.changes.versions += [
+            row_of(space, sub, event) for sub, (space, event) in enumerate(events)
+        ]
+
+    def _extend_chain(self, outcome: Outcome | None, events: Events) -> None:
+        """chain(i) = H(chain(i-1), i, effects, result code); members compare it."""
+        code = outcome.error[0].encode() if outcome is not None and outcome.error else b""
+        link = hashlib.blake2b(self.chain, digest_size=16)
+        link.update(_position(self.index, self.keyspace.revision, len(events)))
+        link.update(code)
+        for space, event in events:
+            link.update(b"%d" % space + _encode(event.kv))
+        self.chain = link.digest()
+
+    def apply_conf_state(self, entry: Entry, conf_state: ConfState) -> Applied:
+        """Book an entry that changed the configuration of the group."""
+        self.conf_state = conf_state
+        return self._finish(entry, None, None, [])
+
+    def end_lease_hooks(self, txn: EntryTxn, records: Iterator[KeyValue]) -> None:
+        """Tell the domains of records that went with a lease, as many as one entry may."""
+        budget = HOOKS_PER_ENTRY
+        for record in records:
+            domain = self.domains.get(str(systemkey.unpack(record.key)[1]))
+            if domain is None or domain.on_lease_end is None:
+                continue
+            if budget:
+                budget -= 1
+                domain.on_lease_end(txn, record)
+            else:
+                self.hooks.append(record)
+
+    def fire_timer(self, txn: EntryTxn, key: bytes, record: TimerRecord) -> None:
+        """Run a timer that is due."""
+        self.timers.cancel(key)
+        domain = self.domains.get(record.domain)
+        if domain is not None and domain.on_timer is not None:
+            domain.on_timer(txn, key)
+
+
+def _outcome_of(stored: StoredOutcome) -> Outcome:
+    if stored.truncated:
+        error = Internal(
+            f"applied at revision {stored.revision}; its result was too large to keep",
+            revision=stored.revision,
+        )
+        return Outcome(stored.revision, None, (error.code, error.message, error.details))
+    return Outcome(stored.revision, stored.result, stored.error)
+
+
+def _result_types(applies: dict[type[Any], Any]) -> dict[str, Any]:
+    return {
+        kind.__struct_config__.tag: get_type_hints(apply).get("return", Any)
+        for kind, apply in applies.items()
+    }
+
+
+def outcome_error(outcome: Outcome) -> Exception | None:
+    """Give the exception that an outcome stands for, or None."""
+    return error_from_wire(*outcome.error) if outcome.error else None
+
+

@@ -1,0 +1,380 @@
+"""A whole member without its disk, network and clock.
+
+The caller owns the order of things; each call is cheap and none blocks:
+
+1. ``tick`` now and then with the time, ``step`` what peers sent, ``propose`` and ``read``
+   what users want.
+2. ``turn``: take the effects. Make every `Append` durable, in order, and only then report it
+   with ``persisted``; send the messages.
+3. ``apply`` until it says that nothing is left.
+
+Callbacks given to ``propose`` and ``read`` run inside ``apply``, ``turn`` or ``step``, once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+from coordinator_sdk.errors import CoordinatorError, Exhausted, NoLeader, Unavailable
+from coordinator_sdk.protocol.kv import Event
+from msgspec import Struct
+
+from coordinator.raft import LOCAL_APPEND, LOCAL_APPLY, MemoryStorage, RawNode, hard_state_of
+from coordinator.raft.errors import ProposalDropped
+from coordinator.replica.deadlines import LeaderClock
+from coordinator.replica.machine import Applied, Machine
+from coordinator.replica.requests import Outcome
+from coordinator.wire.command import FORMAT, Envelope
+from coordinator.wire.raft import (
+    Entry,
+    EntryType,
+    HardState,
+    Message,
+    MessageType,
+    Snapshot,
+    decode_conf_change,
+)
+
+QUEUE_MAX: Final = 65_536
+"""Proposals that may wait for the next turn."""
+
+Done = Callable[[Outcome], None]
+ReadDone = Callable[[CoordinatorError | None], None]
+
+
+class Proposal(Struct, gc=False):
+    """A command on its way into the log."""
+
+    body: Any
+    done: Done | None
+    client: int = 0
+    sequence: int = 0
+    floor: int = 0
+    actor: str = ""
+    origin: str = ""
+    cause: str = ""
+    trace: str = ""
+    term: int = 0
+
+
+class Append(Struct):
+    """Something to make durable, and what to do once it is."""
+
+    entries: list[Entry]
+    hard_state: HardState | None
+    snapshot: Snapshot | None
+    must_sync: bool
+    responses: list[Message]
+
+
+class Effects(Struct):
+    """What one turn asks its caller to do: write ``appends`` in order, send ``messages``."""
+
+    appends: list[Append]
+    messages: list[Message]
+
+
+class Replica:
+    """One member's consensus and state machine.
+
+    Args:
+        raw: The consensus core, with asynchronous storage writes, over ``log``.
+        log: The entries in memory that are durable; written by ``persisted`` only.
+        machine: The state machine, at the index where ``raw`` starts to apply.
+        incarnation: Differs between runs of this member; makes read contexts unique.
+        on_events: Called with (revision, events) of each applied entry that changed a key,
+            before its proposer is told.
+    """
+
+    def __init__(
+        self,
+        raw: RawNode,
+        log: MemoryStorage,
+        machine: Machine,
+        *,
+        incarnation: int,
+        on_events: Callable[[int, list[tuple[int, Event]]], None],
+    ) -> None:
+        self.raw = raw
+        self.log = log
+        self.machine = machine
+        self.clock = LeaderClock(machine)
+        self.now_ms = 0
+        self.wall_ms = 0
+        self._on_events = on_events
+        self._queue: list[Proposal] = []
+        self._in_flight: dict[int, Proposal] = {}
+        self._reads: list[tuple[bool, ReadDone]] = []
+        self._rounds: dict[bytes, list[tuple[bool, ReadDone]]] = {}
+        self._awaiting_apply: deque[tuple[int, ReadDone]] = deque()
+        self._context = incarnation.to_bytes(8, "big") + raw.id.to_bytes(8, "big")
+        self._round = 0
+        self._round_started_ms = 0
+        self._committed: deque[tuple[list[Entry], list[Message]]] = deque()
+        self._entries: list[Entry] = []
+        self._position = 0
+        self._after_apply: list[Message] = []
+        self._steps: Generator[None, None, Applied] | None = None
+        self._outgoing: list[Message] = []
+        self.is_leader = False
+
+    # What goes in.
+
+    def set_time(self, now_ms: int, wall_ms: int) -> None:
+        """Tell the time; to be done before every ``tick`` and ``turn``.
+
+        Args:
+            now_ms: Monotonic time; leases and timers are measured with it.
+            wall_ms: Unix time; only stamped on commands.
+        """
+        self.now_ms, self.wall_ms = now_ms, wall_ms
+        self.clock.set_time(now_ms)
+
+    def tick(self) -> None:
+        """Let one tick pass."""
+        self.raw.tick()
+        if self.is_leader:
+            self.clock.collect(self.now_ms, self.raw.term, self.propose_internal)
+        elif self._rounds and self.raw.lead == 0:
+            self._fail_reads(NoLeader("the cluster has no leader at the moment"))
+
+    def propose(self, proposal: Proposal) -> None:
+        """Queue a command for the next turn; its ``done`` is called when it is decided."""
+        if not self.raw.is_leader:
+            self._refuse(proposal, NoLeader("the cluster has no leader at the moment"))
+        elif len(self._queue) >= QUEUE_MAX:
+            self._refuse(proposal, Exhausted("too many requests", limit="proposals"))
+        else:
+            self._queue.append(proposal)
+
+    def propose_internal(self, body: Any, cause: str) -> None:
+        """Queue a command of the member's own; nobody is told what becomes of it."""
+        self._queue.append(Proposal(body, None, cause=cause))
+
+    def _refuse(self, proposal: Proposal, error: CoordinatorError) -> None:
+        if proposal.done is not None:
+            revision = self.machine.keyspace.revision
+            proposal.done(Outcome(revision, None, (error.code, error.message, error.details)))
+
+    def read(self, done: ReadDone, *, applied: bool = True) -> None:
+        """Ask for a point in time from which reading the local state is linearizable.
+
+        Args:
+            done: Called with None at that point, or with the error that prevents it.
+            applied: Whether the state must have caught up with it; False to learn only that
+                a leader that still led after this call has answered.
+        """
+        self._reads.append((applied, done))
+
+    def step(self, message: Message) -> None:
+        """Take in a message from a peer."""
+        self.raw.step(message)
+
+    # What comes out.
+
+    def turn(self) -> Effects:
+        """Propose what is queued, ask for what is to be read, and give what is to be done."""
+        if self._queue:
+            self._propose_queued()
+        if self._reads:
+            self._start_round()
+        effects = Effects([], self._outgoing)
+        self._outgoing = []
+        raw = self.raw
+        while raw.has_ready():
+            ready = raw.ready()
+            if ready.soft_state is not None:
+                self._note_role()
+            for message in ready.messages:
+                if message.to == LOCAL_APPEND:
+                    effects.appends.append(
+                        Append(
+                            message.entries,
+                            hard_state_of(message),
+                            message.snapshot,
+                            ready.must_sync,
+                            message.responses,
+                        )
+                    )
+                elif message.to == LOCAL_APPLY:
+                    self._committed.append((message.entries, message.responses))
+                else:
+                    effects.messages.append(message)
+            for state in ready.read_states:
+                self._confirm_round(state.index, state.context)
+        return effects
+
+    def _propose_queued(self) -> None:
+        proposals, self._queue = self._queue, []
+        raw = self.raw
+        term = raw.term
+        clock_ms = max(self.wall_ms, self.machine.clock_ms)
+        encode = self.machine.codec.encode
+        try:
+            payloads = [
+                encode(
+                    Envelope(
+                        FORMAT,
+                        proposal.client,
+                        proposal.sequence,
+                        proposal.floor,
+                        proposal.actor,
+                        proposal.origin,
+                        proposal.cause,
+                        proposal.trace,
+                        clock_ms,
+                        proposal.body,
+                    )
+                )
+                for proposal in proposals
+            ]
+            first = raw.last_index + 1
+            raw.propose(payloads)
+        except ProposalDropped:
+            error = Unavailable("the member can't take proposals at the moment; try again")
+            for proposal in proposals:
+                self._refuse(proposal, error)
+            return
+        in_flight = self._in_flight
+        for index, proposal in enumerate(proposals, first):
+            proposal.term = term
+            in_flight[index] = proposal
+
+    def _start_round(self) -> None:
+        """One round for all reads that have arrived; it starts after each of them."""
+        self._round += 1
+        context = self._context + self._round.to_bytes(8, "big")
+        self._rounds[context], self._reads = self._reads, []
+        if self.raw.lead == 0:
+            self._fail_reads(NoLeader("the cluster has no leader at the moment"))
+            return
+        self._round_started_ms = self.now_ms
+        self.raw.read_index(context)
+
+    def _confirm_round(self, index: int, context: bytes) -> None:
+        for applied, done in self._rounds.pop(context, ()):
+            if not applied or self.machine.index >= index:
+                done(None)
+            else:
+                self._awaiting_apply.append((index, done))
+
+    def _fail_reads(self, error: CoordinatorError) -> None:
+        rounds, self._rounds = self._rounds, {}
+        for waiting in rounds.values():
+            for _, done in waiting:
+                done(error)
+
+    def _note_role(self) -> None:
+        leads = self.raw.is_leader
+        if leads and not self.is_leader:
+            self.clock.take_office(self.now_ms)
+        elif self.is_leader and not leads:
+            self.clock.leave_office()
+            self._fail_reads(Unavailable("leadership changed; try again"))
+        self.is_leader = leads
+
+    def persisted(self, append: Append) -> None:
+        """Tell that an append is durable. In the order in which they were given."""
+        if append.snapshot is not None:
+            self.log.apply_snapshot(append.snapshot)
+        if append.entries:
+            self.log.append(append.entries)
+        if append.hard_state is not None:
+            self.log.set_hard_state(append.hard_state)
+        raw = self.raw
+        for message in append.responses:
+            if message.to == raw.id:
+                raw.step(message)
+            else:
+                self._outgoing.append(message)
+
+    # Applying.
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether there is something to apply."""
+        return bool(self._committed or self._entries)
+
+    def apply(self, entries_max: int = 64) -> bool:
+        """Apply up to ``entries_max`` entries, or one slice of a large one.
+
+        Returns:
+            Whether more is left.
+        """
+        if self._steps is not None:
+            return self._go_on()
+        if not self._entries:
+            if not self._committed:
+                return False
+            self._entries, self._after_apply = self._committed.popleft()
+            self._position = 0
+        end = min(self._position + entries_max, len(self._entries))
+        while self._position < end:
+            if not self._apply_entry(self._entries[self._position]):
+                return True
+            self._position += 1
+        if self._position == len(self._entries):
+            self._entries = []
+            for message in self._after_apply:
+                self.raw.step(message)
+        return self.has_committed
+
+    def _go_on(self) -> bool:
+        assert self._steps is not None
+        try:
+            next(self._steps)
+        except StopIteration as stop:
+            self._steps = None
+            self._applied(self._entries[self._position], stop.value)
+            self._position += 1
+            if self._position == len(self._entries):
+                self._entries = []
+                for message in self._after_apply:
+                    self.raw.step(message)
+        return self._steps is not None or self.has_committed
+
+    def _apply_entry(self, entry: Entry) -> bool:
+        """Apply one entry; False if it goes on in slices."""
+        if entry.type != EntryType.NORMAL:
+            change = decode_conf_change(entry)
+            assert change is not None
+            self.machine.apply_conf_state(entry, self.raw.apply_conf_change(change))
+            self._applied(entry, Applied(entry.index, None, []))
+            return True
+        applied = self.machine.apply(entry)
+        if type(applied) is not Applied:
+            assert isinstance(applied, Generator)
+            self._steps = applied
+            return False
+        self._applied(entry, applied)
+        return True
+
+    def _applied(self, entry: Entry, applied: Applied) -> None:
+        if applied.events:
+            self._on_events(self.machine.keyspace.revision, applied.events)
+        if self._in_flight:
+            proposal = self._in_flight.pop(entry.index, None)
+            if proposal is not None:
+                self._answer(proposal, entry, applied)
+        waiting = self._awaiting_apply
+        while waiting and waiting[0][0] <= entry.index:
+            waiting.popleft()[1](None)
+
+    def _answer(self, proposal: Proposal, entry: Entry, applied: Applied) -> None:
+        if proposal.done is None:
+            return
+        if proposal.term == entry.term and applied.outcome is not None:
+            proposal.done(applied.outcome)
+        else:
+            self._refuse(proposal, Unavailable("leadership changed before the commit; try again"))
+
+    # Looking.
+
+    def leader_id(self) -> int:
+        """Give the leader's member id, 0 if unknown."""
+        return self.raw.lead
+
+
+__all__ = ["Append", "Effects", "MessageType", "Proposal", "Replica"]

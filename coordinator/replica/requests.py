@@ -1,0 +1,233 @@
+"""The request table: what makes a retried call apply once.
+
+Every change may carry a request id: the client's id, given through the log, and a sequence
+number that the client never uses twice. The table keeps the outcome of each, so a retry gets
+the outcome of the first try and applies nothing. It is replicated state.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import msgspec
+from coordinator_sdk.errors import OutcomeUnknown, RequestReused
+from msgspec import Raw, Struct
+
+RECORDS_PER_CLIENT = 256
+CLIENTS_MAX = 100_000
+RESULT_BYTES_MAX = 4096
+
+
+class Outcome(Struct, gc=False):
+    """What became of a command.
+
+    Attributes:
+        revision: The revision of the change, or the current one if nothing changed.
+        result: The result struct, or None.
+        error: The error raised, if any: code, message, details.
+    """
+
+    revision: int
+    result: Any = None
+    error: tuple[str, str, dict[str, Any]] | None = None
+
+
+class StoredOutcome(Struct, array_like=True):
+    """An outcome as the table keeps it. ``truncated``: the result was too large to keep."""
+
+    digest: int
+    tag: str
+    revision: int
+    error: tuple[str, str, dict[str, Any]] | None
+    truncated: bool
+    result: Any
+
+
+class ClientRow(Struct, array_like=True):
+    """A client's row in the state database."""
+
+    floor: int
+    last_index: int
+    records: list[tuple[int, int, str, int, tuple[str, str, dict[str, Any]] | None, bool, Raw]]
+
+
+class _Client:
+    __slots__ = ("floor", "last_index", "records")
+
+    def __init__(self, floor: int, last_index: int) -> None:
+        self.floor = floor
+        self.last_index = last_index
+        self.records: dict[int, StoredOutcome] = {}
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_row = msgspec.msgpack.Decoder(ClientRow).decode
+
+
+def digest_of(body: object) -> int:
+    """Tell two commands apart: a checksum of the command's encoding."""
+    return zlib.crc32(_encode(body))
+
+
+class RequestTable:
+    """Outcomes by client and sequence number.
+
+    Args:
+        result_types: The result type of each command, by the command's tag; needed to give
+            back results after a restart.
+    """
+
+    def __init__(self, result_types: dict[str, Any]) -> None:
+        self._clients: dict[int, _Client] = {}
+        self._result_types = result_types
+        self._changed: dict[int, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def knows(self, client: int) -> bool:
+        """Tell whether a client is registered."""
+        return client in self._clients
+
+    def register(self, client: int, index: int) -> bool:
+        """Make a client known; False if it was known."""
+        if client in self._clients:
+            return False
+        self._clients[client] = _Client(0, index)
+        self._changed[client] = None
+        if len(self._clients) > CLIENTS_MAX:
+            oldest = next(iter(self._clients))
+            del self._clients[oldest]
+            self._changed[oldest] = None
+        return True
+
+    def find(self, client: int, sequence: int, body: object) -> StoredOutcome | None:
+        """Look for an earlier try of this request.
+
+        Returns:
+            Its outcome, or None if this is the first try.
+
+        Raises:
+            OutcomeUnknown: The client is not, or no longer, known.
+            RequestReused: The number is below the client's floor, or was used for another
+                command, or the client has too many changes in flight.
+        """
+        known = self._clients.get(client)
+        if known is None:
+            raise OutcomeUnknown(
+                "this client is not known to the cluster (any more): whether an earlier try of "
+                "the request was applied can't be told",
+                client=f"{client:016x}",
+            )
+        stored = known.records.get(sequence)
+        if stored is None:
+            if sequence < known.floor:
+                raise RequestReused(
+                    f"request {sequence} is below the floor {known.floor} of its client",
+                    sequence=sequence,
+                    floor=known.floor,
+                )
+            return None
+        if stored.digest != digest_of(body):
+            raise RequestReused(
+                f"request {sequence} was used before for another command", sequence=sequence
+            )
+        return stored
+
+    def is_full(self, client: int, floor: int) -> bool:
+        """Tell whether a client has its limit of outcomes at or above ``floor``."""
+        records = self._clients[client].records
+        if len(records) < RECORDS_PER_CLIENT:
+            return False
+        return sum(1 for sequence in records if sequence >= floor) >= RECORDS_PER_CLIENT
+
+    def record(
+        self, client: int, sequence: int, floor: int, body: Any, outcome: Outcome, index: int
+    ) -> None:
+        """Keep an outcome, and forget those below the floor."""
+        # Taken out and put back, so that the order of the dict is that of last use.
+        known = self._clients.pop(client)
+        self._clients[client] = known
+        known.last_index = index
+        if floor > known.floor:
+            known.floor = floor
+            _forget_below(known.records, floor)
+        result, truncated = _bounded(outcome.result)
+        known.records[sequence] = StoredOutcome(
+            digest_of(body),
+            type(body).__struct_config__.tag,
+            outcome.revision,
+            outcome.error,
+            truncated,
+            result,
+        )
+        self._changed[client] = None
+
+    def dump_changes(self) -> dict[int, bytes | None]:
+        """Give the rows that changed since the last call; None for a forgotten client."""
+        changed, self._changed = self._changed, {}
+        rows: dict[int, bytes | None] = {}
+        for client in changed:
+            known = self._clients.get(client)
+            rows[client] = None if known is None else _encode(_row_of(known))
+        return rows
+
+    def load(self, rows: list[tuple[int, bytes]]) -> None:
+        """Take in the rows of the state database, in any order."""
+        decoded = [(client, _decode_row(data)) for client, data in rows]
+        for client, row in sorted(decoded, key=lambda item: (item[1].last_index, item[0])):
+            known = self._clients[client] = _Client(row.floor, row.last_index)
+            for sequence, digest, tag, revision, error, truncated, raw in row.records:
+                kind = self._result_types.get(tag, Any)
+                result = None if bytes(raw) == b"\xc0" else msgspec.msgpack.decode(raw, type=kind)
+                known.records[sequence] = StoredOutcome(
+                    digest, tag, revision, error, truncated, result
+                )
+
+    def clear(self) -> None:
+        """Forget every client; used by a restore."""
+        for client in self._clients:
+            self._changed[client] = None
+        self._clients.clear()
+
+
+def _forget_below(records: dict[int, StoredOutcome], floor: int) -> None:
+    """Drop what the client no longer asks for.
+
+    Numbers stand nearly in order, so looking at the oldest is enough; stragglers go when the
+    row is full.
+    """
+    if len(records) >= RECORDS_PER_CLIENT:
+        for number in [number for number in records if number < floor]:
+            del records[number]
+        return
+    while records and (oldest := next(iter(records))) < floor:
+        del records[oldest]
+
+
+def _bounded(result: Any) -> tuple[Any, bool]:
+    if result is None:
+        return None, False
+    if len(_encode(result)) <= RESULT_BYTES_MAX:
+        return result, False
+    return None, True
+
+
+def _row_of(known: _Client) -> ClientRow:
+    return ClientRow(
+        known.floor,
+        known.last_index,
+        [
+            (
+                sequence,
+                stored.digest,
+                stored.tag,
+                stored.revision,
+                stored.error,
+                stored.truncated,
+                Raw(_encode(stored.result)),
+            )
+            for sequence, stored in known.records.items()
+        ],
+    )

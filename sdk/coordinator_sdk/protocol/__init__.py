@@ -1,0 +1,46 @@
+"""The contract between servers and clients: frames, operations, results.
+
+Pure: no I/O, no clock. Servers and SDK both import it, so that it exists once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import cluster, elections, frames, kv, locks, services, sessions, topics
+
+REQUESTS: tuple[type[Any], ...] = (
+    kv.Put,
+    kv.Range,
+    kv.Delete,
+    kv.Txn,
+    kv.Compact,
+    kv.Watch,
+    kv.Credit,
+    kv.Cancel,
+    kv.Progress,
+    kv.LeaseGrant,
+    kv.LeaseRevoke,
+    kv.LeaseKeepAlive,
+    kv.LeaseTimeToLive,
+    kv.LeaseList,
+    *sessions.REQUESTS,
+    *services.REQUESTS,
+    *topics.REQUESTS,
+    *locks.REQUESTS,
+    *elections.REQUESTS,
+    *cluster.REQUESTS,
+)
+"""Every operation a client may send."""
+
+__all__ = [
+    "REQUESTS",
+    "cluster",
+    "elections",
+    "frames",
+    "kv",
+    "locks",
+    "services",
+    "sessions",
+    "topics",
+]
