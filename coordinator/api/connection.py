@@ -1,0 +1,157 @@
+"""A client as the operations see it.
+
+Answers and stream items are queued and leave together at the end of the loop's turn. How
+they leave differs: `coordinator.api.websocket` sends frames, `coordinator.api.streaming`
+feeds an HTTP response, `OneCall` hands a single answer to whoever awaits it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, UnknownOperation
+from coordinator_sdk.protocol.codec import MSGPACK, Codec
+from msgspec import Struct
+
+from coordinator.api.registry import Caller
+from coordinator.config import Limits
+
+if TYPE_CHECKING:
+    from coordinator.node import Node
+
+__all__ = ["Connection", "OneCall", "Stream"]
+
+
+class Stream(Protocol):
+    """Something that sends items to a client until one of the two ends it."""
+
+    def cancel(self) -> None:
+        """The client wants no more, or is gone."""
+
+    def credit(self, amount: int) -> None:
+        """The client takes that many items more."""
+
+
+class Connection:
+    """The base of all connections.
+
+    Attributes:
+        node: The member that serves it.
+        caller: Who is at the other end.
+        codec: What its items are encoded with.
+        is_full: Whether its client reads too slowly; who sends streams then waits.
+        is_closed: Whether it has ended.
+        floor: The client no longer asks for outcomes of changes below this request id.
+        in_flight: Requests without an answer.
+        streams: The open streams by the id of the request that opened them.
+    """
+
+    def __init__(self, node: Node, caller: Caller, codec: Codec, limits: Limits) -> None:
+        self.node = node
+        self.caller = caller
+        self.codec = codec
+        self.limits = limits
+        self.is_full = False
+        self.is_closed = False
+        self.floor = 0
+        self.in_flight = 0
+        self.streams: dict[int, Stream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # What differs from one kind of connection to the other.
+
+    def answer(self, id: int, revision: int, result: Struct | None) -> None:
+        """Answer request ``id``."""
+        raise NotImplementedError
+
+    def fail(self, id: int, error: CoordinatorError) -> None:
+        """Refuse request ``id``, or end stream ``id`` with an error."""
+        raise NotImplementedError
+
+    def send(self, ids: Sequence[int], item: Struct) -> None:
+        """Send an item to the streams ``ids``."""
+        self.deliver(ids, 0, self.codec.encode_value(item))
+
+    def deliver(self, ids: Sequence[int], revision: int, batch: bytes) -> None:
+        """Send an encoded item, such as all events of one revision, to the streams ``ids``."""
+        raise NotImplementedError
+
+    def defer(self, work: Any) -> bool:
+        """Call ``work`` once the client has read what was sent.
+
+        Returns:
+            False if nothing hinders it now; ``work`` is forgotten then.
+        """
+        return False
+
+    # What all have.
+
+    def open_stream(self, id: int, stream: Stream) -> None:
+        """Register a stream, so that the client can steer it by ``id``.
+
+        Raises:
+            Exhausted: The connection has too many.
+            InvalidRequest: The id names an open stream already.
+        """
+        if id in self.streams:
+            raise InvalidRequest(f"id: {id} names an open stream already", field="id")
+        if len(self.streams) >= self.limits.streams_per_connection:
+            raise Exhausted(
+                f"a connection has at most {self.limits.streams_per_connection} streams",
+                limit="streams_per_connection",
+            )
+        self.streams[id] = stream
+
+    def close_stream(self, id: int) -> None:
+        """Forget a stream that has ended by itself."""
+        self.streams.pop(id, None)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine that ends with the connection."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def end(self) -> None:
+        """Let go of streams and tasks; the client is gone."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            stream.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+
+
+class OneCall(Connection):
+    """A connection for one request, whose answer is awaited."""
+
+    def __init__(self, node: Node, caller: Caller, limits: Limits) -> None:
+        super().__init__(node, caller, MSGPACK, limits)
+        self.done: asyncio.Future[tuple[int, Any]] = asyncio.get_running_loop().create_future()
+
+    def answer(self, id: int, revision: int, result: Struct | None) -> None:
+        """Hand over the answer."""
+        if not self.done.done():
+            self.done.set_result((revision, result))
+
+    def fail(self, id: int, error: CoordinatorError) -> None:
+        """Hand over the failure."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def deliver(self, ids: Sequence[int], revision: int, batch: bytes) -> None:
+        """Nobody waits for stream items here."""
+
+    def open_stream(self, id: int, stream: Stream) -> None:
+        """Refuse it.
+
+        Raises:
+            UnknownOperation: Always; streams need a connection that stays.
+        """
+        stream.cancel()
+        raise UnknownOperation("streams need a WebSocket or a streaming route")

@@ -1,0 +1,569 @@
+"""Settings: what exists, where each value came from, and whether together they make sense.
+
+A value comes from the command line, else from the environment (``COORDINATOR_<FLAG>``), else
+from the configuration file (TOML), else it is the default. `resolve` gathers them into one
+frozen `Config`, which is handed down by constructors; nothing else reads flags, environment
+or files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+DEFAULT_QUOTA_BYTES = 2 << 30
+HOUR_MS = 3_600_000
+
+
+class ConfigError(Exception):
+    """The settings can't be used.
+
+    Attributes:
+        problems: Everything that is wrong; each names flag, value and rule.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, or all of them, may ask of a member. Sizes in bytes, times in seconds.
+
+    Attributes:
+        request_bytes: One request, as MessagePack.
+        txn_ops: Operations in one transaction, and compares in one.
+        txn_depth: Transactions inside transactions.
+        connections: Open connections of all clients.
+        connections_reserve: More of them, for clients on this machine.
+        connections_per_address: Open connections of one address that is not this machine.
+        in_flight: Requests of one connection without an answer; more wait.
+        streams_per_connection: Watches, subscriptions and the like of one connection.
+        output_bytes: What a client may leave unread before it is cut off.
+        fragments: Parts of one WebSocket message.
+        control_frames: WebSocket pings and pongs between two of our own pings.
+        ping_s: Pause between our pings.
+        silence_s: Without a sign of life for so long, a connection is closed.
+        greeting_s: How long a WebSocket may take to greet.
+        header_s: How long an HTTP request's headers may take.
+        body_s: How long an HTTP request's body may take.
+        keep_alive_s: How long an HTTP connection may idle between requests.
+        header_bytes: Size of an HTTP request's headers.
+        headers: Their number.
+    """
+
+    request_bytes: int = 1_572_864
+    txn_ops: int = 128
+    txn_depth: int = 8
+    connections: int = 10_000
+    connections_reserve: int = 16
+    connections_per_address: int = 5_000
+    in_flight: int = 1024
+    streams_per_connection: int = 10_000
+    output_bytes: int = 67_108_864
+    fragments: int = 1024
+    control_frames: int = 128
+    ping_s: float = 10.0
+    silence_s: float = 30.0
+    greeting_s: float = 10.0
+    header_s: float = 10.0
+    body_s: float = 30.0
+    keep_alive_s: float = 75.0
+    header_bytes: int = 32_768
+    headers: int = 100
+
+    @property
+    def message_bytes(self) -> int:
+        """A WebSocket message in MessagePack: the largest request and its envelope."""
+        return self.request_bytes + 65_536
+
+    @property
+    def text_bytes(self) -> int:
+        """A body or message in which bytes travel as base64."""
+        return self.request_bytes * 4 // 3 + 65_536
+
+
+# ---------------------------------------------------------------- reading single values
+
+
+def duration_ms(text: str) -> int:
+    """Read a duration such as ``100``, ``100ms``, ``1.5s``, ``5m`` or ``1h30m``, in ms.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if re.fullmatch(r"\d{1,15}", text):
+        return int(text)
+    if not re.fullmatch(r"(\d{1,12}(\.\d{1,6})?(ms|s|m|h))+", text):
+        raise ValueError("a duration is a number of ms, or such as 100ms, 1.5s, 5m, 1h30m")
+    units = {"ms": 1, "s": 1000, "m": 60_000, "h": HOUR_MS}
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    return sum(round(float(number) * units[unit]) for number, unit in parts)
+
+
+def size_bytes(text: str) -> int:
+    """Read a size such as ``1048576``, ``512MiB`` or ``2GiB``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    match = re.fullmatch(r"(\d{1,18})\s*(B|KiB|MiB|GiB|TiB)?", text)
+    if match is None:
+        raise ValueError("a size is a number of bytes, or such as 512MiB, 2GiB")
+    power = {None: 0, "B": 0, "KiB": 1, "MiB": 2, "GiB": 3, "TiB": 4}[match[2]]
+    return int(match[1]) << (10 * power)
+
+
+def count(text: str) -> int:
+    """Read a number that is not negative.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not re.fullmatch(r"\d{1,18}", text):
+        raise ValueError("a whole number that is not negative")
+    return int(text)
+
+
+def switch(text: str) -> bool:
+    """Read true or false.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in words:
+        raise ValueError("true or false")
+    return words[text.lower()]
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read a list separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+# ---------------------------------------------------------------- the settings
+
+
+def _flag(
+    default: Any,
+    help: str,
+    group: str,
+    read: Callable[[str], Any] = str,
+    *,
+    choices: tuple[str, ...] = (),
+    is_secret: bool = False,
+) -> Any:
+    facts = {"help": help, "group": group, "read": read, "choices": choices, "is_secret": is_secret}
+    return field(default=default, repr=not is_secret, metadata=facts)
+
+
+_MEMBER, _TLS, _CLUSTER = "Member", "TLS for clients", "Cluster"
+_HISTORY, _LIMITS, _PROTECTION = "History and quota", "Limits", "Protection"
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one member. Every attribute is a flag of the same name.
+
+    Attributes:
+        origins: Where each value came from: default, flag, environment or file.
+    """
+
+    name: str = _flag("default", "Name of this member.", _MEMBER)
+    data_dir: str = _flag("", "Where data lies; <name>.coordinator if empty.", _MEMBER)
+    listen_client_urls: Names = _flag(
+        ("http://127.0.0.1:2379",), "Where clients connect: URLs, by commas.", _MEMBER, names
+    )
+    advertise_client_urls: Names = _flag(
+        (), "The same, as clients see it; as above if empty.", _MEMBER, names
+    )
+    heartbeat_interval: int = _flag(100, "Pause between heartbeats.", _MEMBER, duration_ms)
+    election_timeout: int = _flag(
+        1000, "Silence after which a leader is replaced.", _MEMBER, duration_ms
+    )
+    snapshot_count: int = _flag(10_000, "Entries kept in the log for slow members.", _MEMBER, count)
+    log_level: str = _flag(
+        "info", "What is logged.", _MEMBER, choices=("debug", "info", "warning", "error")
+    )
+    quota_backend_bytes: int = _flag(
+        DEFAULT_QUOTA_BYTES, "Size of all records; 0 for the default.", _HISTORY, size_bytes
+    )
+    auto_compaction_mode: str = _flag(
+        "periodic",
+        "How retention counts: by age or by number.",
+        _HISTORY,
+        choices=("periodic", "revision"),
+    )
+    auto_compaction_retention: str = _flag(
+        "1h", "History kept: 5m, a bare number of hours, or of revisions; 0 for all.", _HISTORY
+    )
+    history_bytes: int = _flag(
+        512 << 20, "Size of history at which it is compacted; 0 for none.", _HISTORY, size_bytes
+    )
+    max_txn_ops: int = _flag(128, "Operations in a transaction.", _LIMITS, count)
+    max_request_bytes: int = _flag(1_572_864, "Size of a request.", _LIMITS, size_bytes)
+    max_connections: int = _flag(10_000, "Connections of clients.", _LIMITS, count)
+    max_connections_per_address: int = _flag(
+        5_000, "Connections from one other machine.", _LIMITS, count
+    )
+    max_in_flight: int = _flag(1024, "Unanswered requests of a connection.", _LIMITS, count)
+    max_streams_per_connection: int = _flag(
+        10_000, "Watches and subscriptions of a connection.", _LIMITS, count
+    )
+    max_unread_bytes: int = _flag(64 << 20, "What a client may leave unread.", _LIMITS, size_bytes)
+    header_timeout: int = _flag(10_000, "For HTTP headers.", _LIMITS, duration_ms)
+    body_timeout: int = _flag(30_000, "For HTTP bodies.", _LIMITS, duration_ms)
+    keep_alive_timeout: int = _flag(75_000, "Between HTTP requests.", _LIMITS, duration_ms)
+    ping_interval: int = _flag(10_000, "Between WebSocket pings.", _LIMITS, duration_ms)
+    silence_timeout: int = _flag(
+        30_000, "Of a WebSocket, until it is closed.", _LIMITS, duration_ms
+    )
+    insecure_open: bool = _flag(
+        False, "Serve everybody who reaches the addresses.", _PROTECTION, switch
+    )
+    allowed_hosts: Names = _flag(
+        (), "More names that clients may call this member.", _PROTECTION, names
+    )
+    allowed_origins: Names = _flag(
+        (), "Web pages that may use it: origins, by commas.", _PROTECTION, names
+    )
+    cert_file: str = _flag("", "Certificate for https, PEM.", _TLS)
+    key_file: str = _flag("", "Its private key, PEM.", _TLS)
+    trusted_ca_file: str = _flag("", "Who signs the certificates of clients, PEM.", _TLS)
+    client_cert_auth: bool = _flag(False, "Clients must show a certificate.", _TLS, switch)
+    listen_peer_urls: Names = _flag(
+        ("http://127.0.0.1:2380",), "Where members connect.", _CLUSTER, names
+    )
+    initial_advertise_peer_urls: Names = _flag((), "The same, as members see it.", _CLUSTER, names)
+    initial_cluster: str = _flag("", "The first members: name=url,...", _CLUSTER)
+    initial_cluster_state: str = _flag(
+        "new", "Whether the cluster is made or joined.", _CLUSTER, choices=("new", "existing")
+    )
+    initial_cluster_token: str = _flag(
+        "coordinator", "Tells clusters apart.", _CLUSTER, is_secret=True
+    )
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    # What the flags mean to the rest of the program.
+
+    @property
+    def heartbeat_interval_ms(self) -> int:
+        """Pause between heartbeats."""
+        return self.heartbeat_interval
+
+    @property
+    def election_timeout_ms(self) -> int:
+        """Silence after which a leader is replaced."""
+        return self.election_timeout
+
+    @property
+    def auto_compaction_age_ms(self) -> int:
+        """History younger than this is kept; 0 if age does not count."""
+        if self.auto_compaction_mode != "periodic":
+            return 0
+        retention = self.auto_compaction_retention
+        return int(retention) * HOUR_MS if retention.isdigit() else duration_ms(retention)
+
+    @property
+    def auto_compaction_revisions(self) -> int:
+        """That many revisions are kept; 0 if their number does not count."""
+        return int(self.auto_compaction_retention) if self.auto_compaction_mode == "revision" else 0
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of clients."""
+        return Limits(
+            request_bytes=self.max_request_bytes,
+            txn_ops=self.max_txn_ops,
+            connections=self.max_connections,
+            connections_per_address=self.max_connections_per_address,
+            in_flight=self.max_in_flight,
+            streams_per_connection=self.max_streams_per_connection,
+            output_bytes=self.max_unread_bytes,
+            ping_s=self.ping_interval / 1000,
+            silence_s=self.silence_timeout / 1000,
+            header_s=self.header_timeout / 1000,
+            body_s=self.body_timeout / 1000,
+            keep_alive_s=self.keep_alive_timeout / 1000,
+        )
+
+    def validate(self) -> list[str]:
+        """List everything that is wrong; each problem names flag, value and rule."""
+        return [
+            *_url_problems("listen-client-urls", self.listen_client_urls),
+            *_url_problems("advertise-client-urls", self.advertise_client_urls),
+            *_url_problems("listen-peer-urls", self.listen_peer_urls),
+            *_member_problems(self),
+            *_limit_problems(self),
+            *_tls_problems(self),
+            *_exposure_problems(self),
+        ]
+
+
+def setting_fields() -> dict[str, Any]:
+    """Give the dataclass fields that are settings, by flag, in the order of the help."""
+    return {one.name.replace("_", "-"): one for one in fields(Config) if one.name != "origins"}
+
+
+# ---------------------------------------------------------------- rules
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_url(url: str) -> Address:
+    """Take a listen or advertise URL apart.
+
+    Raises:
+        ValueError: It is not such a URL.
+    """
+    rule = "written as http://HOST:PORT or https://HOST:PORT"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(rule) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port is None:
+        raise ValueError(rule)
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"{rule}, without path, user or query")
+    return Address(parts.scheme, parts.hostname, port)
+
+
+def _problem(flag: str, value: object, rule: str) -> str:
+    return f"--{flag} {value}: {rule}"
+
+
+def _url_problems(flag: str, urls: tuple[str, ...]) -> list[str]:
+    found = []
+    for url in urls:
+        try:
+            address = parse_url(url)
+        except ValueError as error:
+            found.append(_problem(flag, url, str(error)))
+            continue
+        if flag.startswith("listen") and address.host != "localhost":
+            try:
+                ipaddress.ip_address(address.host)
+            except ValueError:
+                found.append(_problem(flag, url, "listening needs an IP address or localhost"))
+    return found
+
+
+def _member_problems(config: Config) -> list[str]:
+    found = []
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", config.name):
+        found.append(
+            _problem("name", config.name, "1 to 63 letters, digits, dots, dashes, underscores")
+        )
+    if not config.listen_client_urls:
+        found.append("--listen-client-urls: at least one URL is needed")
+    beat, timeout = config.heartbeat_interval, config.election_timeout
+    if not 10 <= beat <= 10_000:
+        found.append(_problem("heartbeat-interval", beat, "from 10 ms to 10 s"))
+    if not 5 * beat <= timeout <= 50_000:
+        found.append(
+            _problem("election-timeout", timeout, "at least 5 heartbeat intervals, at most 50 s")
+        )
+    retention = config.auto_compaction_retention
+    try:
+        (count if config.auto_compaction_mode == "revision" else duration_ms)(retention)
+    except ValueError as error:
+        found.append(_problem("auto-compaction-retention", retention, str(error)))
+    return found
+
+
+_RANGES = {
+    "snapshot_count": (100, 10_000_000),
+    "quota_backend_bytes": (1 << 20, 1 << 40),
+    "max_txn_ops": (1, 100_000),
+    "max_request_bytes": (4096, 64 << 20),
+    "max_connections": (1, 1_000_000),
+    "max_connections_per_address": (1, 1_000_000),
+    "max_in_flight": (1, 65_536),
+    "max_streams_per_connection": (1, 1_000_000),
+    "max_unread_bytes": (1 << 20, 1 << 40),
+    "header_timeout": (100, 600_000),
+    "body_timeout": (100, 3_600_000),
+    "keep_alive_timeout": (100, 86_400_000),
+    "ping_interval": (100, 3_600_000),
+    "silence_timeout": (200, 86_400_000),
+}
+
+
+def _limit_problems(config: Config) -> list[str]:
+    found = []
+    for name, (low, high) in _RANGES.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            found.append(_problem(name.replace("_", "-"), value, f"from {low} to {high}"))
+    if config.silence_timeout < 2 * config.ping_interval:
+        found.append(
+            _problem("silence-timeout", config.silence_timeout, "at least two ping intervals")
+        )
+    return found
+
+
+def _tls_problems(config: Config) -> list[str]:
+    found = []
+    secure = [url for url in config.listen_client_urls if url.startswith("https:")]
+    if secure and not (config.cert_file and config.key_file):
+        found.append(
+            _problem("listen-client-urls", secure[0], "https needs --cert-file and --key-file")
+        )
+    if bool(config.cert_file) != bool(config.key_file):
+        found.append("--cert-file and --key-file: one needs the other")
+    if config.client_cert_auth and not config.trusted_ca_file:
+        found.append("--client-cert-auth true: needs --trusted-ca-file")
+    for flag in ("cert-file", "key-file", "trusted-ca-file"):
+        value = getattr(config, flag.replace("-", "_"))
+        if value and not Path(value).is_file():
+            found.append(_problem(flag, value, "no such file"))
+    return found
+
+
+def _exposure_problems(config: Config) -> list[str]:
+    """Nothing is reachable from elsewhere without being allowed."""
+    found = []
+    for url in config.listen_client_urls:
+        try:
+            address = parse_url(url)
+        except ValueError:
+            continue
+        proves = address.scheme == "https" and config.client_cert_auth
+        if not (address.is_loopback or proves or config.insecure_open):
+            found.append(
+                _problem(
+                    "listen-client-urls",
+                    url,
+                    "other machines could use it without proving who they are. Either listen on "
+                    "127.0.0.1, or require client certificates (https URL, --cert-file, "
+                    "--key-file, --trusted-ca-file, --client-cert-auth), or allow it to everybody "
+                    "with --insecure-open",
+                )
+            )
+    return found
+
+
+# ---------------------------------------------------------------- gathering
+
+
+def resolve(flags: Mapping[str, str], environment: Mapping[str, str]) -> Config:
+    """Make the configuration of a member.
+
+    Args:
+        flags: What the command line says, by flag without dashes in front; may name
+            ``config-file``.
+        environment: The environment.
+
+    Raises:
+        ConfigError: With every problem found, not only the first.
+    """
+    known = setting_fields()
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    problems: list[str] = []
+    path = flags.get("config-file") or environment.get("COORDINATOR_CONFIG_FILE")
+    from_file = _read_file(Path(path), known, problems) if path else {}
+    for flag, one in known.items():
+        variable = "COORDINATOR_" + one.name.upper()
+        for origin, source, key in (
+            ("flag", flags, flag),
+            (f"environment {variable}", environment, variable),
+            (f"file {path}", from_file, flag),
+        ):
+            if key in source:
+                text = source[key]
+                origins[one.name] = origin
+                try:
+                    values[one.name] = _read_value(one, text)
+                except ValueError as error:
+                    problems.append(f"{_problem(flag, text, str(error))} ({origin})")
+                break
+        else:
+            origins[one.name] = "default"
+    config = _completed(Config(**values, origins=origins))
+    problems += config.validate()
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _completed(config: Config) -> Config:
+    """Fill in the defaults that follow from other settings."""
+    return replace(
+        config,
+        data_dir=config.data_dir or f"{config.name}.coordinator",
+        advertise_client_urls=config.advertise_client_urls or config.listen_client_urls,
+        quota_backend_bytes=config.quota_backend_bytes or DEFAULT_QUOTA_BYTES,
+    )
+
+
+def _read_value(one: Any, text: str) -> Any:
+    value = one.metadata["read"](text)
+    choices = one.metadata.get("choices")
+    if choices and value not in choices:
+        raise ValueError(f"one of {', '.join(choices)}")
+    return value
+
+
+def _read_file(path: Path, known: Mapping[str, Any], problems: list[str]) -> dict[str, str]:
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except (OSError, ValueError) as error:
+        problems.append(f"--config-file {path}: {error}")
+        return {}
+    found: dict[str, str] = {}
+    for key, value in content.items():
+        flag = key.replace("_", "-")
+        if flag not in known:
+            near = difflib.get_close_matches(flag, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            problems.append(f"--config-file {path}: {key} is no setting{hint}")
+        elif isinstance(value, list):
+            found[flag] = ",".join(map(str, value))
+        elif isinstance(value, bool):
+            found[flag] = str(value).lower()
+        elif isinstance(value, str | int):
+            found[flag] = str(value)
+        else:
+            problems.append(f"--config-file {path}: {key}: a text, number, list, true or false")
+    return found
+
+
+def shown(config: Config, flag: str) -> str:
+    """Give the value of a flag as it would be written, without secrets."""
+    one = setting_fields()[flag]
+    if one.metadata.get("is_secret"):
+        return "***"
+    value = getattr(config, one.name)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
