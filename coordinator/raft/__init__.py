@@ -64,7 +64,8 @@ may be pending, another one is turned into an empty entry. One that touches more
 goes through a joint configuration, in which two majorities have to agree, and which is left by
 itself or on demand.
 
-Time ----
+Time
+----
 
 A tick is the only notion of time. A leader sends heartbeats every `heartbeat_tick`; a follower
 that has not heard from one for `election_tick` to twice as much stands for election.

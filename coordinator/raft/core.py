@@ -223,15 +223,15 @@ class Raft:
 
     # Applying.
 
-    def applied_to(self, index: int, size: int) -> None:
+    def applied_to(self, index: int) -> None:
         """Note that entries have been applied; leave a joint configuration if it is time to.
 
         Args:
-            index: Index of the last one applied.
-            size: Bytes, as `RaftLog.measure` counts them.
+            index: Index of the last one applied; the state machine may be further already, by a
+                snapshot.
         """
         index = max(index, self.log.applied)
-        self.log.applied_to(index, size)
+        self.log.applied_to(index)
         if not self.tracker.config.auto_leave:
             return
         if self.state != LEADER or index < self.pending_conf_index:
@@ -248,7 +248,7 @@ class Raft:
         """Note that a snapshot has been stored and applied."""
         index = snapshot.metadata.index
         self.log.unstable.stable_snapshot_to(index)
-        self.applied_to(index, 0)
+        self.applied_to(index)
 
     # Transitions between roles.
 

@@ -28,7 +28,9 @@ def on_storage_apply_response(raft: Raft, message: Message) -> None:
     """Learn that entries have been applied."""
     entries = message.entries
     if entries:
-        raft.applied_to(entries[-1].index, raft.log.measure(entries))
+        index = entries[-1].index
+        raft.log.confirm_handed_out(index)
+        raft.applied_to(index)
         raft.release_uncommitted(entries)
 
 
@@ -99,7 +101,7 @@ def start(config: Config) -> Raft:
     if hard_state != HardState():
         _load(raft, hard_state)
     if config.applied > 0:
-        raft.log.applied_to(config.applied, 0)
+        raft.log.applied_to(config.applied)
     raft.become_follower(raft.term, NO_ONE)
     return raft
 

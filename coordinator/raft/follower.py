@@ -47,25 +47,23 @@ def _forward(raft: Raft, message: Message) -> None:
 
 def on_append(raft: Raft, message: Message) -> None:
     """Take entries from the leader."""
-    _hear_from_leader(raft, message)
+    raft.election_elapsed = 0
+    raft.lead = message.from_
     handle_append(raft, message)
 
 
 def on_heartbeat(raft: Raft, message: Message) -> None:
     """Take a heartbeat from the leader."""
-    _hear_from_leader(raft, message)
+    raft.election_elapsed = 0
+    raft.lead = message.from_
     handle_heartbeat(raft, message)
 
 
 def on_snapshot(raft: Raft, message: Message) -> None:
     """Take a snapshot from the leader."""
-    _hear_from_leader(raft, message)
-    handle_snapshot(raft, message)
-
-
-def _hear_from_leader(raft: Raft, message: Message) -> None:
     raft.election_elapsed = 0
     raft.lead = message.from_
+    handle_snapshot(raft, message)
 
 
 def on_forget_leader(raft: Raft, _message: Message) -> None:
@@ -102,7 +100,10 @@ def handle_append(raft: Raft, message: Message) -> None:
         return
     last = log.maybe_append(message.index, message.log_term, message.entries, message.commit)
     if last is not None:
-        raft.send(Message(MSG_APP_RESP, message.from_, index=last))
+        # What `send` would do, on the way of every entry.
+        raft.msgs_after_append.append(
+            Message(MSG_APP_RESP, message.from_, raft.id, raft.term, index=last)
+        )
         return
     # The logs disagree at that index. Entries here of a higher term than the leader has there
     # cannot be in the leader's log either: point before them, so that it need not try one by one.

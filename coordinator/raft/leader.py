@@ -116,7 +116,8 @@ def on_append_response(raft: Raft, message: Message, its: Progress) -> None:
         its.inflights.free_to(index)
 
     sender = message.from_
-    if raft.maybe_commit():
+    # An index that is committed already cannot help to commit a higher one.
+    if index > raft.log.committed and raft.maybe_commit():
         release_pending_reads(raft)
         broadcast_append(raft)
     elif sender != raft.id and its.can_bump_commit(raft.log.committed):
@@ -124,8 +125,9 @@ def on_append_response(raft: Raft, message: Message, its: Progress) -> None:
         send_append(raft, sender)
     if sender != raft.id:
         # There may be room for several messages now.
-        while maybe_send_append(raft, sender, its, if_empty=False):
-            pass
+        while its.next <= raft.log.last_index:
+            if not maybe_send_append(raft, sender, its, if_empty=False):
+                break
     if sender == raft.lead_transferee and its.match == raft.log.last_index:
         raft.logger.info("%x sent MSG_TIMEOUT_NOW to %x", raft.id, sender)
         send_timeout_now(raft, sender)

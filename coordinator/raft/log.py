@@ -9,6 +9,8 @@ Invariants: applied <= applying <= committed <= last_index, and the entries up t
 change.
 """
 
+from collections import deque
+
 from coordinator.raft.errors import Compacted, InvariantBroken, StorageError, Unavailable
 from coordinator.raft.messages import NO_LIMIT, all_normal, entries_size, limit_size
 from coordinator.raft.storage import Storage
@@ -20,6 +22,7 @@ class RaftLog:
     """The log of one member, with the positions commit and apply have reached."""
 
     __slots__ = (
+        "_handed_out",
         "applied",
         "applying",
         "applying_paused",
@@ -60,6 +63,8 @@ class RaftLog:
         self.committed = self.applying = self.applied = storage.first_index() - 1
         self.applying_size_max = applying_size_max
         self.applying_size = 0
+        # Last index and size of every bundle of entries handed out and not confirmed.
+        self._handed_out: deque[tuple[int, int]] = deque()
         self.applying_paused = False
 
     # Reading.
@@ -80,12 +85,14 @@ class RaftLog:
         """
         if index == self.last_index:
             return self.last_term
-        term = self.unstable.term(index)
-        if term:
-            return term
-        if index > self.last_index:
-            raise Unavailable
-        if index + 1 < self.first_index():
+        unstable = self.unstable
+        if index >= unstable.offset or unstable.snapshot is not None:
+            term = unstable.term(index)
+            if term:
+                return term
+            if index > self.last_index:
+                raise Unavailable
+            # Whatever storage still has before the snapshot is about to go.
             raise Compacted
         return self.storage.term(index)
 
@@ -129,7 +136,7 @@ class RaftLog:
             raise InvariantBroken(f"slice [{lo},{hi}) out of bound {self.last_index}")
         if lo >= offset:
             return limit_size(self.unstable.slice(lo, hi), size_max)
-        if lo < self.first_index():
+        if self.unstable.snapshot is not None:
             raise Compacted
         if lo == hi:
             return []
@@ -193,14 +200,13 @@ class RaftLog:
         Returns:
             The index of the last of them, or None if the entry before them does not match.
         """
-        if not self.match_term(prev_index, prev_term):
+        at_end = prev_index == self.last_index
+        if prev_term != self.last_term if at_end else not self.match_term(prev_index, prev_term):
             return None
         last_new = prev_index + len(entries)
         if entries:
             # Nothing can conflict with entries that begin where this log ends.
-            conflict = prev_index + 1
-            if prev_index != self.last_index:
-                conflict = self.find_conflict(entries)
+            conflict = prev_index + 1 if at_end else self.find_conflict(entries)
             if conflict:
                 if conflict <= self.committed:
                     raise InvariantBroken(
@@ -208,7 +214,8 @@ class RaftLog:
                         f"[committed({self.committed})]"
                     )
                 self.append(entries[conflict - prev_index - 1 :])
-        self.commit_to(min(committed, last_new))
+        if committed > self.committed:
+            self.commit_to(min(committed, last_new))
         return last_new
 
     def find_conflict(self, entries: list[Entry]) -> int:
@@ -262,19 +269,16 @@ class RaftLog:
             return True
         return False
 
-    def _appliable(self, allow_unstable: bool) -> int:
-        if allow_unstable:
-            return self.committed
-        return min(self.committed, self.unstable.offset - 1)
-
     def has_next_committed(self, allow_unstable: bool) -> bool:
-        """Whether `next_committed` would return anything."""
-        # A snapshot goes first; whether entries come before or after it must never be a question.
-        if self.applying_paused or self.unstable.snapshot is not None:
+        """Whether `hand_out_committed` would return anything."""
+        if self.applying >= self.committed or self.applying_paused:
             return False
-        return self.applying < self._appliable(allow_unstable)
+        # A snapshot goes first; whether entries come before or after it must never be a question.
+        if self.unstable.snapshot is not None:
+            return False
+        return allow_unstable or self.applying < self.unstable.offset - 1
 
-    def next_committed(self, allow_unstable: bool) -> list[Entry]:
+    def hand_out_committed(self, allow_unstable: bool) -> list[Entry]:
         """Return committed entries that have not been handed out, up to the limit of bytes.
 
         Args:
@@ -282,42 +286,37 @@ class RaftLog:
         """
         if not self.has_next_committed(allow_unstable):
             return []
+        end = self.committed
+        if not allow_unstable:
+            end = min(end, self.unstable.offset - 1)
         left = self.applying_size_max - self.applying_size
         if left <= 0:
             raise InvariantBroken(f"applying entry size {left} not positive")
         try:
-            return self.slice(self.applying + 1, self._appliable(allow_unstable) + 1, left)
+            entries = self.slice(self.applying + 1, end + 1, left)
         except StorageError as error:
             raise InvariantBroken("committed entries cannot be read") from error
-
-    def measure(self, entries: list[Entry]) -> int:
-        """Return the bytes that entries count against the limit of `next_committed`."""
-        return 0 if self.applying_size_max >= NO_LIMIT else entries_size(entries)
-
-    def accept_applying(self, index: int, size: int, allow_unstable: bool) -> None:
-        """Note that entries have been handed out to be applied.
-
-        Args:
-            index: Index of the last of them.
-            size: What `measure` says of them.
-            allow_unstable: As given to `next_committed`.
-        """
-        if index > self.committed:
-            raise InvariantBroken(f"applying({index}) is out of range [{self.committed}]")
-        self.applying = index
-        self.applying_size += size
-        # Either the limit is reached, or what was handed out stops short of what could have been:
+        self.applying = index = entries[-1].index
+        if self.applying_size_max < NO_LIMIT:
+            size = entries_size(entries)
+            self._handed_out.append((index, size))
+            self.applying_size += size
+        # Either the limit is reached, or what is handed out stops short of what could have been:
         # then the next entry would have exceeded it.
-        self.applying_paused = (
-            self.applying_size >= self.applying_size_max or index < self._appliable(allow_unstable)
-        )
+        self.applying_paused = index < end or self.applying_size >= self.applying_size_max
+        return entries
 
-    def applied_to(self, index: int, size: int) -> None:
+    def confirm_handed_out(self, index: int) -> None:
+        """Take entries up to an index off what has been handed out and not confirmed."""
+        handed_out = self._handed_out
+        while handed_out and handed_out[0][0] <= index:
+            self.applying_size -= handed_out.popleft()[1]
+
+    def applied_to(self, index: int) -> None:
         """Note that the state machine has applied everything up to an index.
 
-        Args:
-            index: At least what it had applied before.
-            size: What `measure` says of the entries applied.
+        Raises:
+            InvariantBroken: It had applied more already, or more than was committed.
         """
         if not self.applied <= index <= self.committed:
             raise InvariantBroken(
@@ -325,8 +324,8 @@ class RaftLog:
                 f"[prevApplied({self.applied}), committed({self.committed})]"
             )
         self.applied = index
-        self.applying = max(self.applying, index)
-        self.applying_size = max(self.applying_size - size, 0)
+        if self.applying < index:
+            self.applying = index
         self.applying_paused = self.applying_size >= self.applying_size_max
 
     def has_unapplied_conf_change(self) -> bool:

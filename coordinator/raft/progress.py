@@ -63,8 +63,8 @@ class Inflights:
         twin._window = self._window.copy()
         return twin
 
-    def add(self, index: int, size: int) -> None:
-        """Note a message that has been sent.
+    def add(self, index: int, size: int) -> bool:
+        """Note a message that has been sent. Returns whether the window is full now.
 
         Args:
             index: Index of its last entry; higher than that of any message before it.
@@ -73,10 +73,12 @@ class Inflights:
         Raises:
             InvariantBroken: The window is full.
         """
-        if self.full():
+        window = self._window
+        if len(window) == self.count_max or 0 < self.bytes_max <= self.bytes:
             raise InvariantBroken("cannot add to a full window of inflight messages")
-        self._window.append((index, size))
+        window.append((index, size))
         self.bytes += size
+        return len(window) == self.count_max or 0 < self.bytes_max <= self.bytes
 
     def free_to(self, index: int) -> None:
         """Note that everything up to an index has arrived."""
@@ -211,12 +213,12 @@ class Progress:
             size: Bytes of their payloads.
         """
         if self.state == REPLICATE:
-            inflights = self.inflights
+            # A message sent although the window is full, or that fills it, counts as a probe.
             if count > 0:
                 self.next += count
-                inflights.add(self.next - 1, size)
-            # A message sent although the window is full, or that fills it, counts as a probe.
-            self.flow_paused = inflights.full()
+                self.flow_paused = self.inflights.add(self.next - 1, size)
+            else:
+                self.flow_paused = self.inflights.full()
         elif self.state == PROBE:
             # An empty message in PROBE does not pause the flow: it carries no entry whose answer
             # would have to be waited for.

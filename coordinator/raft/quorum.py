@@ -33,15 +33,20 @@ def majority_committed(voters: tuple[int, ...], acked: Mapping[int, int]) -> int
     Returns:
         The index; `INFINITE_INDEX` if there are no voters.
     """
-    count = len(voters)
-    if count == 0:
+    return majority_index([acked.get(voter, 0) for voter in voters])
+
+
+def majority_index(indexes: list[int]) -> int:
+    """Return the highest index that a majority has reached; `INFINITE_INDEX` if there is no one.
+
+    Args:
+        indexes: What each voter has reached. Sorted in place.
+    """
+    if not indexes:
         return INFINITE_INDEX
-    if count == 1:
-        return acked.get(voters[0], 0)
-    indexes = [acked.get(voter, 0) for voter in voters]
     indexes.sort()
     # Counted from the top, the first index that half the voters plus one have reached.
-    return indexes[(count - 1) // 2]
+    return indexes[(len(indexes) - 1) // 2]
 
 
 def majority_vote(voters: tuple[int, ...], votes: Mapping[int, bool]) -> VoteResult:

@@ -90,7 +90,7 @@ class RawNode:
         """
         kind = message.type
         sender = message.from_
-        if sender != LOCAL_APPEND and sender != LOCAL_APPLY:
+        if sender >= 0:
             if IS_LOCAL[kind]:
                 raise StepLocalMessage
             if IS_RESPONSE[kind] and sender not in self.raft.tracker.progress:
@@ -197,7 +197,7 @@ class RawNode:
             return True
         if raft.lead != self._prev_lead or raft.state != self._prev_state:
             return True
-        return unstable.next_snapshot() is not None or self._hard_state_changed()
+        return unstable.has_next_snapshot() or self._hard_state_changed()
 
     def _hard_state_changed(self) -> bool:
         raft = self.raft
@@ -213,16 +213,15 @@ class RawNode:
             InvariantBroken: The previous bundle has not been advanced over.
         """
         raft = self.raft
-        unstable = raft.log.unstable
-        entries = unstable.next_entries()
-        rd = Ready(
-            read_states=raft.read_states,
-            entries=entries,
-            snapshot=unstable.next_snapshot(),
-            committed_entries=raft.log.next_committed(self._allow_unstable),
-            messages=raft.msgs,
-            must_sync=bool(entries),
-        )
+        log = raft.log
+        unstable = log.unstable
+        entries = unstable.hand_out_entries()
+        committed = log.hand_out_committed(self._allow_unstable)
+        rd = Ready(raft.msgs, entries, committed, raft.read_states)
+        if unstable.snapshot is not None:
+            rd.snapshot = unstable.hand_out_snapshot()
+        if entries:
+            rd.must_sync = True
         if raft.lead != self._prev_lead or raft.state != self._prev_state:
             rd.soft_state = raft.soft_state()
             self._prev_lead = raft.lead
@@ -237,20 +236,11 @@ class RawNode:
             self._enqueue_storage_messages(rd)
         else:
             self._note_steps_on_advance(rd)
-        self._accept(rd)
-        return rd
-
-    def _accept(self, rd: Ready) -> None:
-        """Note that the work has been handed out."""
-        raft = self.raft
+        # What has been handed out is the caller's from here on.
         raft.read_states = []
         raft.msgs = []
         raft.msgs_after_append = []
-        raft.log.unstable.accept_in_progress()
-        committed = rd.committed_entries
-        if committed:
-            log = raft.log
-            log.accept_applying(committed[-1].index, log.measure(committed), self._allow_unstable)
+        return rd
 
     def advance(self) -> None:
         """Tell that the work of the last bundle has been done; not with asynchronous writes.

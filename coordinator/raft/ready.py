@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+import msgspec
+
 from coordinator.wire.raft import Entry, HardState, Message, Snapshot
 
 
@@ -35,61 +37,28 @@ class ReadState:
     """What the request was given to be recognised by."""
 
 
-class Ready:
+class Ready(msgspec.Struct, gc=False):
     """A bundle of work, read-only; see `coordinator.raft` for what to do in which order."""
 
-    __slots__ = (
-        "committed_entries",
-        "entries",
-        "hard_state",
-        "messages",
-        "must_sync",
-        "read_states",
-        "snapshot",
-        "soft_state",
-    )
-
-    soft_state: SoftState | None
-    """Set if it has changed."""
-    hard_state: HardState | None
-    """Set if it has changed: to be stored before the messages leave. With asynchronous storage
-    writes it is for information only, as are `entries`, `snapshot` and `committed_entries`: the
-    messages carry them."""
-    read_states: list[ReadState]
-    entries: list[Entry]
-    """To be stored before the messages leave, replacing what stood at their indexes and after
-    them."""
-    snapshot: Snapshot | None
-    """To be stored, replacing the log and the state."""
-    committed_entries: list[Entry]
-    """To be applied, in order, after those of earlier bundles."""
     messages: list[Message]
     """To be sent, or (with asynchronous storage writes) handed to the log writer and the state
     machine."""
-    must_sync: bool
+    entries: list[Entry]
+    """To be stored before the messages leave, replacing what stood at their indexes and after
+    them."""
+    committed_entries: list[Entry]
+    """To be applied, in order, after those of earlier bundles."""
+    read_states: list[ReadState]
+    snapshot: Snapshot | None = None
+    """To be stored, replacing the log and the state."""
+    hard_state: HardState | None = None
+    """Set if it has changed: to be stored before the messages leave. With asynchronous storage
+    writes it is for information only, as are `entries`, `snapshot` and `committed_entries`: the
+    messages carry them."""
+    soft_state: SoftState | None = None
+    """Set if it has changed."""
+    must_sync: bool = False
     """Whether storing `hard_state` and `entries` must be durable; otherwise a crash may undo it."""
-
-    def __init__(
-        self,
-        *,
-        soft_state: SoftState | None = None,
-        hard_state: HardState | None = None,
-        read_states: list[ReadState],
-        entries: list[Entry],
-        snapshot: Snapshot | None = None,
-        committed_entries: list[Entry],
-        messages: list[Message],
-        must_sync: bool = False,
-    ) -> None:
-        """Bundle the work."""
-        self.soft_state = soft_state
-        self.hard_state = hard_state
-        self.read_states = read_states
-        self.entries = entries
-        self.snapshot = snapshot
-        self.committed_entries = committed_entries
-        self.messages = messages
-        self.must_sync = must_sync
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""

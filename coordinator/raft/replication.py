@@ -7,7 +7,7 @@ from coordinator.raft.errors import (
     StorageError,
 )
 from coordinator.raft.messages import payloads_size
-from coordinator.raft.progress import REPLICATE, Progress
+from coordinator.raft.progress import REPLICATE, SNAPSHOT, Progress
 from coordinator.wire.raft import Entry, Message, MessageType
 
 MSG_APP = MessageType.MSG_APP
@@ -22,7 +22,7 @@ def maybe_send_append(raft: Raft, to: int, its: Progress, *, if_empty: bool) -> 
         its: The follower's progress.
         if_empty: Whether to send a message without entries, which conveys the commit index.
     """
-    if its.is_paused():
+    if its.flow_paused or its.state is SNAPSHOT:
         return False
     log = raft.log
     prev = its.next - 1
@@ -33,8 +33,8 @@ def maybe_send_append(raft: Raft, to: int, its: Progress, *, if_empty: bool) -> 
         prev_term = log.term(prev)
         # While the window is full, only empty messages go out. If everything in it has been lost,
         # one of them gets through in the end, and its answer empties the window.
-        if its.state != REPLICATE or not its.inflights.full():
-            entries = log.entries(its.next, raft.max_msg_size)
+        if prev < log.last_index and (its.state is not REPLICATE or not its.inflights.full()):
+            entries = log.slice(prev + 1, log.last_index + 1, raft.max_msg_size)
     except StorageError:
         return _maybe_send_snapshot(raft, to, its)
     if not entries and not if_empty:

@@ -8,6 +8,7 @@ from coordinator.raft.quorum import (
     describe_majority,
     joint_committed,
     joint_vote,
+    majority_index,
 )
 from coordinator.wire.raft import ConfState
 
@@ -103,12 +104,11 @@ class ProgressTracker:
     def committed(self) -> int:
         """Return the highest index that a quorum is known to have."""
         config = self.config
+        if config.outgoing:
+            acked = {member: its.match for member, its in self.progress.items()}
+            return joint_committed(config.voters, config.outgoing, acked)
         progress = self.progress
-        if len(config.voters) == 1 and not config.outgoing:
-            lone = progress.get(config.voters[0])
-            return lone.match if lone is not None else 0
-        acked = {member: its.match for member, its in progress.items()}
-        return joint_committed(config.voters, config.outgoing, acked)
+        return majority_index([progress[voter].match for voter in config.voters])
 
     def quorum_active(self) -> bool:
         """Whether a quorum has been heard from since the last check."""

@@ -49,25 +49,27 @@ class Unstable:
             return self.snapshot.metadata.term
         return 0
 
-    def next_entries(self) -> list[Entry]:
-        """Return the entries that are not on their way to storage yet."""
-        started = self.offset_in_progress - self.offset
-        return self.entries[started:] if started < len(self.entries) else []
-
     def has_next_entries(self) -> bool:
         """Whether there are entries that are not on their way to storage yet."""
         return self.offset_in_progress - self.offset < len(self.entries)
 
-    def next_snapshot(self) -> Snapshot | None:
-        """Return the snapshot unless it is on its way to storage already."""
-        return None if self.snapshot_in_progress else self.snapshot
+    def has_next_snapshot(self) -> bool:
+        """Whether there is a snapshot that is not on its way to storage yet."""
+        return self.snapshot is not None and not self.snapshot_in_progress
 
-    def accept_in_progress(self) -> None:
-        """Note that everything here is on its way to storage."""
-        if self.entries:
-            self.offset_in_progress = self.offset + len(self.entries)
-        if self.snapshot is not None:
-            self.snapshot_in_progress = True
+    def hand_out_entries(self) -> list[Entry]:
+        """Return the entries that are not on their way to storage yet; now they are."""
+        started = self.offset_in_progress - self.offset
+        entries = self.entries[started:]
+        self.offset_in_progress += len(entries)
+        return entries
+
+    def hand_out_snapshot(self) -> Snapshot | None:
+        """Return the snapshot unless it is on its way to storage already; now it is."""
+        if self.snapshot_in_progress:
+            return None
+        self.snapshot_in_progress = self.snapshot is not None
+        return self.snapshot
 
     def stable_to(self, index: int, term: int) -> None:
         """Let go of entries that storage has confirmed.
