@@ -1,0 +1,467 @@
+"""The one asynchronous shell: the session's clock, sockets and timers.
+
+Everything queued in one turn of the loop leaves in one frame. Answers complete the callers'
+futures in bulk; no call costs a task or a timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import random
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from ._endpoints import Endpoint, RetryPolicy, Rotation
+from ._renewal import Renewals
+from ._session import BEAT, NOBODY, READ, Call, Session
+from ._version import __version__
+from ._websocket import WebSocket
+from .errors import (
+    ClientClosed,
+    ConnectFailed,
+    ConnectionLost,
+    CoordinatorError,
+    RequestTooLarge,
+)
+from .protocol.cluster import HelloResult, Ping
+from .protocol.codec import MSGPACK
+from .protocol.kv import LeaseKeepAlive, LeaseKeepAliveResult
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping, Sequence
+
+    from msgspec import Raw, Struct
+
+    from ._streams import Stream
+
+T = TypeVar("T")
+
+TICK_SECONDS = 0.25
+SILENCE_SECONDS_MAX = 10.0
+"""How long a connection with something under way may stay silent."""
+
+_boottime = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def now() -> float:
+    """Seconds of a clock that never goes back and, where there is one, counts suspend."""
+    return time.monotonic() if _boottime is None else time.clock_gettime(_boottime)
+
+
+def decoder(kind: type[T]) -> Callable[[Raw], T]:
+    """The decoder of one type of answer."""
+    return msgspec.msgpack.Decoder(kind).decode
+
+
+def nothing(raw: Raw) -> None:
+    """The decoder of an answer without content."""
+
+
+_HELLO = decoder(HelloResult)
+_KEEPALIVE = decoder(LeaseKeepAliveResult)
+
+
+class _Beat:
+    """Hands the answer of one keepalive to the renewals."""
+
+    def __init__(self, renewals: Renewals, leases: Sequence[int]) -> None:
+        self.call: Call | None = None
+        self._renewals, self._leases = renewals, leases
+
+    def done(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def set_result(self, result: LeaseKeepAliveResult, /) -> None:
+        assert self.call is not None
+        self._renewals.answered(self._leases, result.ttls_ms, self.call.sent_at)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self._renewals.failed(self._leases, now())
+
+
+class Connection:
+    """A client's way to the cluster; it outlives any single socket.
+
+    Attributes:
+        session: The state of the conversation.
+        renewals: The leases kept alive.
+        endpoint: The endpoint in use, or tried last.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        policy: RetryPolicy,
+        connect_timeout: float,
+        tls: Callable[[Endpoint], ssl.SSLContext | None],
+        headers: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self.session = Session(policy, random.random)
+        self.renewals = Renewals()
+        self.hello: HelloResult | None = None
+        self._rotation = Rotation(endpoints)
+        self._policy = policy
+        self._connect_timeout = connect_timeout
+        self._tls = tls
+        self._headers = headers
+        self._socket: WebSocket | None = None
+        self._flushing = False
+        self._ticker: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[Exception] | None = None
+        self._request_bytes_max = 1_572_864
+        self._heard_at = 0.0
+        self._pinged_at = 0.0
+        self.closed = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint in use, or tried last."""
+        return self._rotation.current()
+
+    @property
+    def connected(self) -> bool:
+        """Whether requests can be sent at this moment."""
+        return self.session.greeted
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that the client is bound to."""
+        if self._loop is None:
+            raise self._not_connected()
+        return self._loop
+
+    # ------------------------------------------------------------- calls
+
+    def call(
+        self,
+        body: Struct,
+        decode: Callable[[Raw], T],
+        mode: int = READ,
+        limit: float | None = None,
+    ) -> asyncio.Future[T]:
+        """Send a request in the frame of this turn of the loop; returns its answer to await."""
+        loop = self._loop
+        if loop is None or self.closed:
+            raise self._not_connected()
+        future: asyncio.Future[T] = loop.create_future()
+        self.session.queue.append(Call(body, decode, mode, future, None, limit))
+        if not self._flushing:
+            self._flushing = True
+            loop.call_soon(self._flush)
+        return future
+
+    def submit(self, call: Call) -> None:
+        """Send a prepared call."""
+        if self._loop is None or self.closed:
+            raise self._not_connected()
+        self.session.submit(call)
+        self.wake()
+
+    def forget(self, body: Struct, mode: int) -> None:
+        """Send a request whose answer nobody waits for."""
+        if self._loop is not None and not self.closed:
+            self.session.submit(Call(body, nothing, mode, NOBODY))
+            self.wake()
+
+    def open(self, stream: Stream[Any], limit: float | None = None) -> None:
+        """Open a stream."""
+        if self._loop is None or self.closed:
+            raise self._not_connected()
+        self.session.open(stream, limit)
+        self.wake()
+
+    def close_stream(self, stream: Stream[Any]) -> None:
+        """End a stream."""
+        if not stream.closed:
+            self.session.close(stream)
+            self.wake()
+
+    def grant(self, stream: Stream[Any], amount: int) -> None:
+        """Give the server credit for a stream."""
+        self.session.grant(stream, amount)
+        self.wake()
+
+    def wake(self) -> None:
+        """See to what is queued in this turn of the loop."""
+        if not self._flushing and self._loop is not None and not self._loop.is_closed():
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _not_connected(self) -> ClientClosed:
+        if self.closed:
+            return ClientClosed("the client has been closed")
+        return ClientClosed(
+            "the client is not connected: use it in `async with`, or call connect() first"
+        )
+
+    def _flush(self) -> None:
+        self._flushing = False
+        socket, session = self._socket, self.session
+        if self._ticker is None:
+            self._arm(TICK_SECONDS)
+        if socket is not None and not socket.can_send:
+            return
+        batch = session.take(now())
+        if batch is not None and socket is not None:
+            self._send(socket, batch[0], batch[1])
+            if session.queue:
+                self.wake()
+
+    def _send(self, socket: WebSocket, floor: int, batch: list[tuple[int, Struct]]) -> None:
+        payload = MSGPACK.encode_requests(floor, batch)
+        if len(payload) <= self._request_bytes_max:
+            socket.send(payload)
+        elif len(batch) > 1:
+            half = len(batch) // 2
+            self._send(socket, floor, batch[:half])
+            self._send(socket, floor, batch[half:])
+        else:
+            id, body = batch[0]
+            name = body.__struct_config__.tag
+            self.session.refuse(
+                id,
+                RequestTooLarge(
+                    f"{name}: the request has {len(payload)} bytes, "
+                    f"the limit is {self._request_bytes_max}",
+                    limit=self._request_bytes_max,
+                ),
+            )
+
+    def _message(self, data: memoryview | bytes) -> None:
+        self._heard_at = at = now()
+        try:
+            header, items = MSGPACK.decode_frame(data)
+        except (ValueError, RecursionError) as error:
+            if self._socket is not None:
+                self._socket.abort(ConnectionLost(f"the server sent garbage: {error}"))
+            return
+        self.session.receive(header, items, at)
+        if self.session.wants_flush():
+            self.wake()
+
+    # ------------------------------------------------------------- time
+
+    def _arm(self, delay: float) -> None:
+        if self._loop is not None and not self._loop.is_closed() and not self.closed:
+            if self._ticker is not None:
+                self._ticker.cancel()
+            self._ticker = self._loop.call_later(delay, self._tick)
+
+    def look_after(self) -> None:
+        """Look again when the next lease is due; called after one was added."""
+        self._tick()
+
+    def _tick(self) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        at, session, renewals = now(), self.session, self.renewals
+        session.tick(at)
+        renewals.expire(at)
+        if session.greeted:
+            self._renew(at)
+            self._listen(at)
+        if session.wants_flush():
+            self.wake()
+        watched = session.busy() or session.has_streams()
+        moments = [moment for moment in (session.next_at(), renewals.next_at()) if moment]
+        if watched or len(renewals):
+            moments.append(at + TICK_SECONDS)
+        if moments:
+            self._arm(max(0.002, min(moments) - at))
+
+    def _renew(self, at: float) -> None:
+        leases = self.renewals.due(at)
+        if leases:
+            beat = _Beat(self.renewals, leases)
+            ttl = self.renewals.shortest_ttl() or SILENCE_SECONDS_MAX
+            beat.call = Call(LeaseKeepAlive(leases), _KEEPALIVE, BEAT, beat, None, ttl / 2)
+            self.session.submit(beat.call)
+
+    def _listen(self, at: float) -> None:
+        """Ask a silent member for a sign of life; drop the connection if none comes."""
+        session = self.session
+        if not (session.busy() or session.has_streams() or len(self.renewals)):
+            self._pinged_at = 0.0
+            return
+        limit = min(SILENCE_SECONDS_MAX, (self.renewals.shortest_ttl() or 60.0) / 2)
+        if self._pinged_at <= self._heard_at:
+            if at - self._heard_at > limit / 2:
+                self._pinged_at = at
+                session.submit(Call(Ping(), nothing, BEAT, NOBODY, None, limit))
+        elif at - self._pinged_at > limit / 2 and self._socket is not None:
+            self._socket.abort(ConnectionLost(f"{self.endpoint.url} does not answer any more"))
+
+    # ------------------------------------------------------------- connections
+
+    async def start(self) -> None:
+        """Connect; returns after the greeting.
+
+        Raises:
+            ConnectFailed: No endpoint answered in time.
+            CoordinatorError: Every endpoint refused this client.
+        """
+        if self.closed:
+            raise self._not_connected()
+        if self._task is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._ready = self._loop.create_future()
+        self._task = self._loop.create_task(self._run(), name="coordinator-client")
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await asyncio.shield(self._ready)
+        except TimeoutError:
+            error = self._no_answer()
+            await self.stop()
+            raise error from self.session.trouble
+        except BaseException:
+            await self.stop()
+            raise
+
+    def _no_answer(self) -> ConnectFailed:
+        urls = ", ".join(endpoint.url for endpoint in self._rotation.given)
+        trouble = self.session.trouble
+        why = f" ({str(trouble) or type(trouble).__name__})" if trouble is not None else ""
+        return ConnectFailed(
+            f"no coordinator answers at {urls}{why}; "
+            "start one with `make run` or `coordinator serve`",
+            endpoints=[endpoint.url for endpoint in self._rotation.given],
+        )
+
+    async def stop(self) -> None:
+        """Drop everything; takes half a second at most."""
+        if self.closed:
+            return
+        self.closed = True
+        error = ClientClosed("the client has been closed")
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self.renewals.lose_all("the client was closed")
+        self.session.fail_all(error)
+        if self._ready is not None and not self._ready.done():
+            self._ready.cancel()
+        if self._socket is not None and self._gone is not None:
+            self._socket.close()
+            await asyncio.wait([self._gone], timeout=0.25)
+            if self._socket is not None:
+                self._socket.abort(error)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=0.25)
+
+    async def _run(self) -> None:
+        rounds, refusals = 0, list[CoordinatorError]()
+        while not self.closed:
+            try:
+                await self._attempt()
+                rounds, refusals = 0, []
+                error: Exception = await self._serve()
+            except (OSError, TimeoutError, ValueError, CoordinatorError) as failure:
+                error = failure
+                if isinstance(failure, CoordinatorError) and not failure.retryable:
+                    refusals.append(failure)
+            self._down(error)
+            if self._rotation.advance() or rounds == 0:
+                rounds += 1
+                if len(refusals) >= len(self._rotation.all):
+                    self._refused(refusals[-1])
+                refusals = []
+                await asyncio.sleep(self._policy.pause(rounds, random.random))
+
+    def _refused(self, error: CoordinatorError) -> None:
+        """Every endpoint has answered, and none will have us."""
+        self.session.fail_all(error)
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(error)
+            self._ready.exception()
+
+    async def _attempt(self) -> None:
+        """Connect to the current endpoint and exchange greetings."""
+        assert self._loop is not None
+        endpoint, context = self.endpoint, self._tls(self.endpoint)
+        count = len(self._rotation.all)
+        limit = max(self._connect_timeout / count, min(1.0, self._connect_timeout))
+        self._gone = gone = self._loop.create_future()
+
+        def on_lost(error: Exception) -> None:
+            if not gone.done():
+                gone.set_result(error)
+            if self._socket is socket:
+                self._down(error)
+
+        socket: WebSocket | None = None
+        greeting: asyncio.Future[HelloResult] = self._loop.create_future()
+        try:
+            async with asyncio.timeout(limit):
+                made = WebSocket(endpoint, self._headers(), self._message, on_lost, self.wake)
+                socket = made
+                await self._loop.create_connection(
+                    lambda: made,
+                    endpoint.host,
+                    endpoint.port,
+                    ssl=context,
+                    server_hostname=endpoint.host if context else None,
+                )
+                await socket.opened
+                self._socket, self._heard_at = socket, now()
+                agent = f"coordinator-sdk/{__version__} Python/{platform.python_version()}"
+                floor, batch = self.session.hello(greeting, _HELLO, agent, now())
+                socket.send(MSGPACK.encode_requests(floor, batch))
+                result = await greeting
+        except BaseException as error:
+            greeting.cancel()
+            if socket is not None:
+                socket.abort(ConnectionLost("the connection was not established"))
+            if isinstance(error, TimeoutError):
+                raise TimeoutError(f"{endpoint.url} did not answer within {limit:g} s") from None
+            raise
+        self._greeted(result)
+
+    def _greeted(self, result: HelloResult) -> None:
+        at = now()
+        self.session.greet(result, at)
+        self.hello = result
+        self._request_bytes_max = result.max_request_bytes
+        self._rotation.learn(result.endpoints)
+        self.renewals.resume(at)
+        self._heard_at, self._pinged_at = at, 0.0
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+        self._tick()
+        self.wake()
+
+    async def _serve(self) -> Exception:
+        assert self._gone is not None
+        return await self._gone
+
+    def _down(self, error: Exception) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.abort(error)
+        self.session.disconnect(error)
+        self.renewals.suspend()
+
+
+def process_facts() -> tuple[str, str, int]:
+    """Who this process is: application, host and process id."""
+    import __main__
+
+    path = getattr(__main__, "__file__", None) or ""
+    application = os.environ.get("COORDINATOR_APPLICATION") or os.path.basename(path) or "python"
+    host = ""
+    with contextlib.suppress(OSError):
+        host = platform.node()
+    return application, host, os.getpid()
