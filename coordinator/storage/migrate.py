@@ -12,6 +12,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from coordinator.storage.errors import (
     NoSpace,
@@ -51,7 +52,8 @@ def translate_sqlite(error: BaseException | None, doing: str) -> StorageError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return NoSpace(f"no space left while {doing}: {error}")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    # SQLITE_ERROR: our statements are right, so a table or a column is missing.
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
         return StateDamaged(f"{doing} failed: {error}; rebuild this member from its peers")
     return StorageFailed(f"{doing} failed: {error}")
 
@@ -69,8 +71,17 @@ def create_schema(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def schema_revision(path: str | os.PathLike[str]) -> str | None:
+def connect_immutable(path: str | os.PathLike[str]) -> sqlite3.Connection:
+    """Open a database that nobody writes to, without creating any file beside it."""
+    return sqlite3.connect(f"file:{quote(os.fspath(path))}?immutable=1", uri=True)
+
+
+def schema_revision(path: str | os.PathLike[str], *, is_immutable: bool = False) -> str | None:
     """Return the schema revision of a database; None if it is empty or absent.
+
+    Args:
+        path: The database.
+        is_immutable: Whether nobody writes to it, so that no file beside it is needed.
 
     Raises:
         StateDamaged: The file is not a state database.
@@ -79,7 +90,8 @@ def schema_revision(path: str | os.PathLike[str]) -> str | None:
     if not Path(path).exists():
         return None
     try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connect = connect_immutable if is_immutable else sqlite3.connect
+        with closing(connect(path)) as connection:
             return _revision(connection, path)
     except sqlite3.Error as error:
         raise translate_sqlite(error, f"reading {os.fspath(path)}") from error

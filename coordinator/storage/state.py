@@ -10,8 +10,8 @@ never updated in place, except in the tables of records; readers never wait for 
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from coordinator.storage import schema
 from coordinator.storage.errors import StateDamaged, StorageClosed, StorageError
-from coordinator.storage.migrate import translate_sqlite, upgrade
+from coordinator.storage.migrate import connect_immutable, translate_sqlite, upgrade
 
 VersionRow = tuple[int, int, int, bytes, int, int, int, bytes]
 """(mod_revision, sub, space, key, create_revision, version, lease, value)"""
@@ -35,13 +35,28 @@ LOAD_ROWS: Final = 10_000
 VERSION_ROW_BYTES: Final = 64
 """What a version row takes beside its key and value, about."""
 
+DUMP_BYTES: Final = 256 << 10
+
+_PRAGMAS: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "busy_timeout = 10000",
+    "cache_size = -16384",
+    "temp_store = MEMORY",
+    "trusted_schema = OFF",
+)
+_SCRATCH_PRAGMAS: Final = ("journal_mode = OFF", "synchronous = OFF", "cache_size = -16384")
+
 _PAIRS_PER_QUERY: Final = 400
 _SELECT_VERSIONS: Final = schema.select_statement(schema.versions)
 _INSERT_VERSION: Final = schema.insert_statement(schema.versions, "INSERT OR REPLACE")
 _DELETE_VERSION: Final = schema.delete_statement(schema.versions)
 _UPSERT_META: Final = schema.insert_statement(schema.meta, "INSERT OR REPLACE")
-_encode_meta: Final = msgspec.msgpack.Encoder().encode
-_decode_meta: Final = msgspec.msgpack.Decoder().decode
+encode_meta: Final = msgspec.msgpack.Encoder().encode
+"""Returns the stored form of a single fact."""
+
+decode_meta: Final = msgspec.msgpack.Decoder().decode
+"""Returns a single fact from its stored form."""
 
 
 class StateBatch:
@@ -94,8 +109,7 @@ class StateStore:
     def __init__(self, path: Path, engine: AsyncEngine) -> None:
         """Stand in front of an engine; use `open` instead."""
         self.path = path
-        self.durable_index = 0
-        """Applied index of the last transaction on disk."""
+        self._durable_index = 0
         self._engine = engine
         self._is_closed = False
         self._writer: AsyncConnection
@@ -113,18 +127,23 @@ class StateStore:
             StorageFailed: The disk failed.
         """
         await asyncio.to_thread(upgrade, path)
-        store = cls(Path(path), _engine_of(Path(path)))
+        store = cls(Path(path), open_engine(Path(path)))
         try:
             store._writer = await store._connect()
             store._reader = await store._connect()
             index = (await store.load_meta()).get("applied_index", 0)
             if not isinstance(index, int):
                 raise StateDamaged(f"{store.path} has an applied index of {index!r}")
-            store.durable_index = index
+            store._durable_index = index
         except BaseException:
             await store._engine.dispose()
             raise
         return store
+
+    @property
+    def durable_index(self) -> int:
+        """Applied index of the last transaction on disk."""
+        return self._durable_index
 
     async def close(self) -> None:
         """Close all connections; SQLite then moves its own log into the database."""
@@ -141,7 +160,7 @@ class StateStore:
     async def load_meta(self) -> dict[str, Any]:
         """Return all single facts."""
         rows = await self._fetch("SELECT name, value FROM meta", ())
-        return {name: _decode_meta(value) for name, value in rows}
+        return {name: decode_meta(value) for name, value in rows}
 
     async def load_table(self, name: str) -> dict[Any, bytes]:
         """Return a table of records, in the order of its keys.
@@ -186,11 +205,24 @@ class StateStore:
         """
         query = f"{_RANGE} ORDER BY mod_revision, sub LIMIT ?"
         rows: list[VersionRow] = await self._fetch(query, (first, last, limit + 1))
-        if len(rows) <= limit:
-            return rows
-        cut = rows[-1][0]
-        whole = [row for row in rows if row[0] != cut]
-        return whole or await self._fetch(f"{_RANGE} ORDER BY sub", (cut, cut))
+        if len(rows) > limit and rows[0][0] == rows[-1][0]:
+            return await self._fetch(f"{_RANGE} ORDER BY sub", (rows[0][0], rows[0][0]))
+        return whole_revisions(rows, limit)
+
+    async def dump(
+        self, batch_bytes: int = DUMP_BYTES
+    ) -> AsyncGenerator[tuple[str, list[Any]], None]:
+        """Yield every row of every table, from one pinned state, as (table, rows).
+
+        The single facts come first and in one piece, so that whoever reads knows at once what the
+        rest belongs to. Later pieces have about `batch_bytes`.
+        """
+        async with self.snapshot() as connection:
+            yield schema.meta.name, await _execute(connection, schema.select_statement(schema.meta))
+            for table in (schema.versions, *schema.RECORD_TABLES.values()):
+                query = schema.select_statement(table)
+                async for rows in stream_rows(connection, query, batch_bytes=batch_bytes):
+                    yield table.name, rows
 
     async def check(self) -> None:
         """Read the whole database and check its structure.
@@ -244,10 +276,10 @@ class StateStore:
                 await asyncio.shield(_roll_back(self._writer))
                 raise
         except exc.SQLAlchemyError as error:
-            raise translate(error, f"writing {self.path}") from error
+            raise translate_state(error, f"writing {self.path}") from error
         index = batch.meta.get("applied_index")
         if isinstance(index, int):
-            self.durable_index = index
+            self._durable_index = index
 
     async def vacuum_into(self, target: str | os.PathLike[str]) -> None:
         """Write a compact copy of the database to a file, which must be absent or empty.
@@ -266,7 +298,7 @@ class StateStore:
         try:
             return await self._engine.connect()
         except exc.SQLAlchemyError as error:
-            raise translate(error, f"opening {self.path}") from error
+            raise translate_state(error, f"opening {self.path}") from error
 
     async def _fetch(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
         async with self._reading:
@@ -278,7 +310,43 @@ class StateStore:
 _RANGE: Final = f"{_SELECT_VERSIONS.partition(' ORDER')[0]} WHERE mod_revision BETWEEN ? AND ?"
 
 
-def _engine_of(path: Path) -> AsyncEngine:
+def whole_revisions(rows: list[VersionRow], limit: int) -> list[VersionRow]:
+    """Return the rows from the front that make up whole revisions, about `limit` of them.
+
+    Args:
+        rows: Rows in order; the last revision in it may be incomplete if there are more than
+            `limit`, unless it is the only one.
+        limit: How many rows are wanted; at least one revision is returned whatever its size.
+    """
+    if len(rows) <= limit:
+        return rows
+    cut = rows[limit][0]
+    return [row for row in rows if row[0] < cut] or [row for row in rows if row[0] == cut]
+
+
+def select_meta(path: Path) -> dict[str, Any]:
+    """Return all single facts of a database that nobody has open. Blocks; leaves no trace.
+
+    Raises:
+        StateDamaged: The file is not a state database, or is damaged.
+        StorageFailed: It cannot be read.
+    """
+    try:
+        with closing(connect_immutable(path)) as connection:
+            rows = connection.execute("SELECT name, value FROM meta").fetchall()
+    except sqlite3.Error as error:
+        raise translate_sqlite(error, f"reading {path}") from error
+    return {name: decode_meta(value) for name, value in rows}
+
+
+def open_engine(path: Path, *, is_scratch: bool = False) -> AsyncEngine:
+    """Return an engine for a database.
+
+    Args:
+        path: The file.
+        is_scratch: Whether the file is worthless until it is complete: nothing in it is protected
+            against a crash, and the one who fills it makes it durable.
+    """
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         # Transactions are begun and ended in so many words, not by the driver's guess.
@@ -287,25 +355,19 @@ def _engine_of(path: Path) -> AsyncEngine:
         max_overflow=-1,
         pool_reset_on_return=None,
     )
-    event.listen(engine.sync_engine, "connect", _set_pragmas)
+    pragmas = _SCRATCH_PRAGMAS if is_scratch else _PRAGMAS
+
+    def set_pragmas(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", set_pragmas)
     return engine
 
 
-def _set_pragmas(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "busy_timeout = 10000",
-        "cache_size = -16384",
-        "temp_store = MEMORY",
-        "trusted_schema = OFF",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def translate(error: exc.SQLAlchemyError, doing: str) -> StorageError:
+def translate_state(error: exc.SQLAlchemyError, doing: str) -> StorageError:
     """Return the storage error for an error that came through SQLAlchemy."""
     return translate_sqlite(getattr(error, "orig", None) or error, doing)
 
@@ -319,7 +381,7 @@ def _statements(batch: StateBatch) -> Iterable[tuple[str, list[Any]]]:
     for name, records in batch.tables.items():
         yield from _record_statements(schema.RECORD_TABLES[name], records)
     if batch.meta:
-        yield _UPSERT_META, [(name, _encode_meta(value)) for name, value in batch.meta.items()]
+        yield _UPSERT_META, [(name, encode_meta(value)) for name, value in batch.meta.items()]
 
 
 def _record_statements(
@@ -341,24 +403,40 @@ async def _execute(
         result = await connection.exec_driver_sql(query, parameters)
         return [tuple(row) for row in result.all()] if result.returns_rows else []
     except exc.SQLAlchemyError as error:
-        raise translate(error, "using the state database") from error
+        raise translate_state(error, "using the state database") from error
 
 
 async def stream_rows(
-    connection: AsyncConnection, query: str, batch_rows: int
+    connection: AsyncConnection, query: str, batch_rows: int = LOAD_ROWS, batch_bytes: int = 0
 ) -> AsyncIterator[list[Any]]:
     """Yield the rows of a query in lists of plain tuples.
 
     Goes past SQLAlchemy's row objects, straight to the driver: a start reads every row there is.
+
+    Args:
+        connection: Where to read; a pinned one, to see one state.
+        query: The statement, without parameters.
+        batch_rows: Most rows per list.
+        batch_bytes: About the most bytes per list; 0 for no limit.
     """
     driver = (await connection.get_raw_connection()).driver_connection
     assert driver is not None
+    count = batch_rows if not batch_bytes else 1
     try:
         async with driver.execute(query) as cursor:
-            while rows := await cursor.fetchmany(batch_rows):
-                yield rows
+            while rows := await cursor.fetchmany(count):
+                yield list(rows)
+                if batch_bytes:
+                    # Values may have a megabyte each: only then is the next list made longer.
+                    each = max(1, sum(map(row_bytes, rows)) // len(rows))
+                    count = max(1, min(batch_rows, batch_bytes // each, count * 8))
     except sqlite3.Error as error:
         raise translate_sqlite(error, "reading the state database") from error
+
+
+def row_bytes(row: tuple[Any, ...]) -> int:
+    """Return about how much a row of any table takes."""
+    return 8 * len(row) + sum(len(field) for field in row if isinstance(field, bytes))
 
 
 async def _roll_back(connection: AsyncConnection) -> None:

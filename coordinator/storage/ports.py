@@ -1,0 +1,69 @@
+"""What the node needs of a log and of a state database, whichever kind they are.
+
+The real ones and their twins in memory keep these promises alike; the contract tests say which.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from coordinator.storage.errors import StorageError
+from coordinator.storage.group import BatchCallback, LogState
+from coordinator.storage.record import LogBatch
+from coordinator.storage.state import StateBatch, VersionId, VersionRow
+
+
+class LogPort(Protocol):
+    """The Raft log; see `wal.LogWriter`."""
+
+    @property
+    def state(self) -> LogState:
+        """What the log can do at the moment."""
+
+    @property
+    def error(self) -> StorageError | None:
+        """Why the log failed, or None."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Encoded bytes that are not durable yet."""
+
+    def submit(self, batch: LogBatch, callback: BatchCallback, *, reserve: bool = False) -> None:
+        """Make a batch durable; the callback says when."""
+
+    def cut(self, index: int) -> None:
+        """Drop whole segments that hold nothing above `index`."""
+
+    def retry_space(self) -> None:
+        """Look now whether the disk has space again."""
+
+    def close(self) -> None:
+        """Write what was submitted and close."""
+
+
+class StatePort(Protocol):
+    """The state database; see `state.StateStore`."""
+
+    @property
+    def durable_index(self) -> int:
+        """Applied index of the last durable transaction."""
+
+    async def load_meta(self) -> dict[str, Any]:
+        """Return all single facts."""
+
+    async def load_table(self, name: str) -> dict[Any, bytes]:
+        """Return a table of records, in the order of its keys."""
+
+    def load_versions(self, batch_rows: int = ...) -> AsyncIterator[list[VersionRow]]:
+        """Yield all versions in order."""
+
+    async def fetch_values(self, ids: Sequence[VersionId]) -> list[bytes | None]:
+        """Return the values of versions, in the order asked for."""
+
+    async def fetch_revisions(self, first: int, last: int, limit: int) -> list[VersionRow]:
+        """Return whole revisions of a range, about `limit` rows."""
+
+    async def write(self, batch: StateBatch) -> None:
+        """Write a batch as one durable transaction."""
+
+    async def close(self) -> None:
+        """Close all connections."""
