@@ -5,31 +5,33 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from coordinator_sdk.errors import Internal
 
 from coordinator.keyspace.keyspace import Meta
 from coordinator.keyspace.load import Loader
-from coordinator.keyspace.records import Events
 from coordinator.raft import Config as RaftConfig
 from coordinator.raft import MemoryStorage, RawNode
-from coordinator.replica.machine import Machine, Member
+from coordinator.replica.machine import Machine
+from coordinator.replica.members import Member
 from coordinator.replica.replica import Replica
 from coordinator.storage.errors import StateDamaged, StorageError
 from coordinator.storage.identity import DataDirectory, Identity
 from coordinator.storage.record import LogBatch
-from coordinator.storage.recovery import LogContents
 from coordinator.storage.state import StateStore
 from coordinator.storage.wal import LogWriter, open_log
 from coordinator.wire.raft import ConfState, HardState, Snapshot, SnapshotMetadata
+from coordinator_sdk.errors import Internal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from coordinator.config import Config
+    from coordinator.keyspace.records import Events
     from coordinator.replica.domain import Domain
+    from coordinator.storage.recovery import LogContents
 
 FIRST_INDEX: Final = 1
 """A new group begins as if a snapshot at this index had named its members."""
@@ -103,9 +105,7 @@ async def boot(
             disable_proposal_forwarding=True,
         )
     )
-    replica = Replica(
-        raw, memory, machine, incarnation=secrets.randbits(63), on_events=on_events
-    )
+    replica = Replica(raw, memory, machine, incarnation=secrets.randbits(63), on_events=on_events)
     return Booted(directory, identity, log, store, machine, replica)
 
 

@@ -14,14 +14,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
-from coordinator.replica.replica import Append, Replica
-from coordinator.storage.errors import StorageError
 from coordinator.storage.record import LogBatch
-from coordinator.storage.wal import LogWriter
-from coordinator.wire.raft import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coordinator.replica.replica import Append, Replica
+    from coordinator.storage.errors import StorageError
+    from coordinator.storage.wal import LogWriter
+    from coordinator.wire.raft import Message
 
 SLICE_NS = 5_000_000
 """How long entries are applied before ticks, heartbeats and reads get their turn."""
@@ -45,7 +49,7 @@ class TurnLoop:
         log: Where appends become durable.
         send: Takes the messages for peers.
         after_apply: Called after entries were applied, before anything else happens.
-        may_propose: Whether the state database keeps up; proposals wait while it does not.
+        on_tick: Called with every tick.
         on_failure: Called once with the error after which nothing may go on.
     """
 
@@ -57,6 +61,7 @@ class TurnLoop:
         send: Callable[[list[Message]], None],
         after_apply: Callable[[], None],
         on_failure: Callable[[BaseException], None],
+        on_tick: Callable[[], None],
         tick_ms: int,
     ) -> None:
         self._replica = replica
@@ -64,11 +69,11 @@ class TurnLoop:
         self._send = send
         self._after_apply = after_apply
         self._on_failure = on_failure
+        self._on_tick = on_tick
         self._tick_ms = tick_ms
         self._loop = asyncio.get_running_loop()
         self._is_scheduled = False
         self._is_stopped = False
-        self._in_turn = False
         self._writes: deque[tuple[Append, list[bool]]] = deque()
         self._ticker: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
@@ -95,6 +100,7 @@ class TurnLoop:
             return
         self._replica.set_time(monotonic_ms(), wall_ms())
         self._guarded(self._replica.tick)
+        self._guarded(self._on_tick)
         self.schedule()
         # Ticks keep their rhythm; those missed by a stall are skipped, not made up for.
         now = self._loop.time()

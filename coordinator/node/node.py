@@ -5,21 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from coordinator_sdk.errors import (
-    CoordinatorError,
-    NoLeader,
-    Stopping,
-    Unavailable,
-    error_from_wire,
-)
-from coordinator_sdk.protocol.cluster import ClusterStatusResult, MemberInfo
-from coordinator_sdk.protocol.kv import Event
-
 from coordinator import __version__
+from coordinator.keyspace.records import USER
 from coordinator.keyspace.watch import WatchHub
 from coordinator.node.boot import Booted, boot
 from coordinator.node.chores import Housekeeping, Retention
@@ -28,13 +18,21 @@ from coordinator.node.persistence import Persistence
 from coordinator.replica.replica import Proposal, Replica
 from coordinator.replica.requests import Outcome
 from coordinator.wire.command import MemberPublish
-from coordinator.wire.raft import Message
+from coordinator_sdk.errors import (
+    CoordinatorError,
+    NoLeader,
+    Stopping,
+    error_from_wire,
+)
+from coordinator_sdk.protocol.cluster import ClusterStatusResult, MemberInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from coordinator.config import Config
     from coordinator.replica.domain import Domain
+    from coordinator.wire.raft import Message
+    from coordinator_sdk.protocol.kv import Event
 
 CATCH_UP_EVENTS = 5000
 """Events fed to lagging watches in one turn."""
@@ -104,9 +102,9 @@ class Node:
     async def _until_leader(self) -> None:
         """Wait until reads and writes work."""
         while True:
-            done = asyncio.get_running_loop().create_future()
-            self.read(lambda error, done=done: done.done() or done.set_result(error))
-            if await done is None:
+            answer: asyncio.Future[CoordinatorError | None] = _future()
+            self.read(partial(_settle, answer))
+            if await answer is None:
                 return
             if self.failure is not None:
                 raise self.failure
@@ -193,9 +191,9 @@ class Node:
         Raises:
             CoordinatorError: What the command was refused with.
         """
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.propose(body, done=lambda outcome: future.done() or future.set_result(outcome), **who)
-        outcome = await future
+        answer: asyncio.Future[Outcome] = _future()
+        self.propose(body, done=partial(_settle, answer), **who)
+        outcome = await answer
         if outcome.error is not None:
             raise error_from_wire(*outcome.error)
         return outcome
@@ -289,7 +287,7 @@ class Node:
             self.machine.index,
             keyspace.revision,
             keyspace.compact_revision,
-            keyspace.live_count,
+            keyspace.key_count(USER),
             keyspace.bytes_used,
             self.machine.quota_bytes,
             self.alarms(),
@@ -346,7 +344,17 @@ class Node:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
         elif self.hub.is_lagging and not self.is_stopping:
-            self._loop.schedule_call(self.catch_up)
+            asyncio.get_running_loop().call_soon(self.catch_up)
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+def _settle(answer: asyncio.Future[Any], value: Any) -> None:
+    """Give an answer to whoever still waits for it."""
+    if not answer.done():
+        answer.set_result(value)
 
 
 def _retention(config: Config) -> Retention:
@@ -355,6 +363,3 @@ def _retention(config: Config) -> Retention:
         revisions=config.auto_compaction_revisions,
         history_bytes=config.history_bytes,
     )
-
-
-__all__ = ["Awaitable", "Node", "Path", "Unavailable"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,6 +11,8 @@ from coordinator.storage.state import StateBatch, StateStore, VersionRow
 from coordinator.storage.write_behind import WriteBehind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coordinator.node.boot import Booted
     from coordinator.replica.machine import Machine
 
@@ -39,10 +41,9 @@ class Persistence:
         self._store: StateStore = booted.store
         self._cut_at = self._machine.index
         self._collected_index = self._machine.index
-        self._revisions: list[tuple[int, int]] = []
-        self._write_behind = WriteBehind(
-            booted.store, on_written=self._written, on_failure=on_failure
-        )
+        self._seen_durable = self._machine.index
+        self._revisions: deque[tuple[int, int]] = deque()
+        self._write_behind = WriteBehind(booted.store, on_error=on_failure)
         self._write_behind.start()
 
     @property
@@ -59,6 +60,9 @@ class Persistence:
         """Hand over whatever there is."""
         if self._machine.index != self._collected_index:
             self._hand_over()
+        if self._write_behind.durable_index != self._seen_durable:
+            self._seen_durable = self._write_behind.durable_index
+            self._note_durable(self._seen_durable)
 
     def _hand_over(self) -> None:
         machine = self._machine
@@ -66,11 +70,11 @@ class Persistence:
         self._revisions.append((machine.index, machine.keyspace.revision))
         self._write_behind.add(machine_batch(machine))
 
-    def _written(self, durable_index: int) -> None:
+    def _note_durable(self, durable_index: int) -> None:
         """The database is durable up to an index."""
         keyspace = self._machine.keyspace
         while self._revisions and self._revisions[0][0] <= durable_index:
-            keyspace.log.persisted(self._revisions.pop(0)[1])
+            keyspace.log.persisted(self._revisions.popleft()[1])
         if durable_index - self._cut_at >= CUT_EVERY:
             self._cut_at = durable_index
             keep = durable_index - CATCH_UP_ENTRIES
@@ -80,11 +84,11 @@ class Persistence:
 
     async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes]:
         """Fetch values by (mod_revision, sub); empty for those that are gone."""
-        return [value or b"" for value in await self._store.fetch_values(wanted)]
+        return [value or b"" for value in await self._write_behind.fetch_values(wanted)]
 
     async def old_revisions(self, first: int, last: int) -> list[VersionRow]:
         """Fetch the rows of whole revisions, as many as are convenient at once."""
-        return await self._store.fetch_revisions(first, last, REVISIONS_ROWS)
+        return await self._write_behind.fetch_revisions(first, last, REVISIONS_ROWS)
 
     async def close(self, *, flush: bool) -> None:
         """Write what is left and close the database."""

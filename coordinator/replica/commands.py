@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from coordinator.keyspace.records import USER, upper_bound
+from coordinator.replica.entry import EntryTxn
+from coordinator.replica.members import Member
+from coordinator.replica.tickets import check_guard
+from coordinator.sessions.commands import apply_close, apply_open
+from coordinator.wire.command import (
+    AlarmSet,
+    LeaseContinue,
+    LeaseExpire,
+    MemberPublish,
+    QuotaSet,
+    Sweep,
+    TimerFire,
+)
 from coordinator_sdk.errors import NoSpace, NotFound
 from coordinator_sdk.protocol.cluster import ClientRegister
 from coordinator_sdk.protocol.kv import (
@@ -25,20 +39,6 @@ from coordinator_sdk.protocol.kv import (
 )
 from coordinator_sdk.protocol.sessions import SessionClose, SessionOpen
 
-from coordinator.keyspace.records import USER, upper_bound
-from coordinator.replica.entry import EntryTxn
-from coordinator.replica.tickets import check_guard
-from coordinator.sessions.commands import apply_close, apply_open
-from coordinator.wire.command import (
-    AlarmSet,
-    LeaseContinue,
-    LeaseExpire,
-    MemberPublish,
-    QuotaSet,
-    Sweep,
-    TimerFire,
-)
-
 if TYPE_CHECKING:
     from coordinator.replica.machine import Machine
 
@@ -50,16 +50,14 @@ def apply_put(txn: EntryTxn, command: Put) -> PutResult:
     """Write one key."""
     if command.guard is not None:
         check_guard(txn, command.guard)
-    result: PutResult = txn.keys.execute(command)
-    return result
+    return cast("PutResult", txn.keys.execute(command))
 
 
 def apply_delete(txn: EntryTxn, command: Delete) -> DeleteResult:
     """Delete a key or range."""
     if command.guard is not None:
         check_guard(txn, command.guard)
-    result: DeleteResult = txn.keys.execute(command)
-    return result
+    return cast("DeleteResult", txn.keys.execute(command))
 
 
 def apply_txn(txn: EntryTxn, command: Txn) -> TxnResult:
@@ -67,8 +65,7 @@ def apply_txn(txn: EntryTxn, command: Txn) -> TxnResult:
     _check_guards(txn, command)
     if txn.machine.is_full and _writes(command):
         raise NoSpace("etcdserver: mvcc: database space exceeded", limit="quota")
-    result: TxnResult = txn.keys.execute(command)
-    return result
+    return cast("TxnResult", txn.keys.execute(command))
 
 
 def _check_guards(txn: EntryTxn, command: Txn) -> None:
@@ -143,8 +140,6 @@ def apply_sweep(txn: EntryTxn, command: Sweep) -> None:
 
 def apply_member_publish(txn: EntryTxn, command: MemberPublish) -> None:
     """Take note of a member's name, addresses and data directory."""
-    from coordinator.replica.machine import Member
-
     machine = txn.machine
     known = machine.members.get(command.member)
     if known is not None and known.data_directory != command.data_directory:
@@ -244,7 +239,7 @@ def apply_large(txn: EntryTxn, body: Any) -> Generator[None, None, Any]:
     lease = body.session if kind is SessionClose else body.lease
     if (kind is LeaseRevoke) == txn.session_exists(lease) and kind is not LeaseExpire:
         return CORE[kind](txn, body)  # raises: not a lease of this kind
-    first = len(txn.keys.events)
+    first = len(txn.keys._events)
     yield from txn.keys.revoke_lease_steps(lease)
     result = txn.lease_ended(lease, first)
     return None if kind is LeaseExpire else result

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from coordinator.sessions import records
 from coordinator_sdk.errors import SessionNotFound
 from coordinator_sdk.protocol.kv import KeyValue
 
-from coordinator.sessions import records
-from coordinator.sessions.records import SessionRecord
+if TYPE_CHECKING:
+    from coordinator.sessions.records import SessionRecord
 
 
 @dataclass(slots=True)

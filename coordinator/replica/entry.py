@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from coordinator.keyspace.records import SYSTEM, Events
+from coordinator.replica.timers import TimerRecord
+from coordinator.wire import systemkey
 from coordinator_sdk.errors import LeaseNotFound
 from coordinator_sdk.protocol.kv import KeyValue, LeaseRevokeResult
 
-from coordinator.keyspace.records import SYSTEM, Events
-from coordinator.replica.domain import Meta
-from coordinator.replica.timers import TimerRecord
-from coordinator.wire import systemkey
-
 if TYPE_CHECKING:
+    from coordinator.keyspace.space import Space
+    from coordinator.replica.domain import Meta
     from coordinator.replica.machine import Machine
 
 
@@ -68,8 +68,7 @@ class EntryTxn:
         """Read up to ``limit`` system records in (reverse) key order."""
         store = self.machine.keyspace.stores[SYSTEM]
         if reverse and limit == 1:
-            last = store.last(start, end)
-            return [] if last is None else [last]
+            return _last(store, start, end)
         names = store.keys.keys(start, end, False, True)
         chosen = list(names)[: -limit - 1 : -1] if reverse else list(islice(names, limit))
         return [store.live[name] for name in chosen]
@@ -114,7 +113,7 @@ class EntryTxn:
         """End a lease: delete its keys in this revision, tell the domains."""
         if self.machine.keyspace.leases.get(lease) is None:
             raise LeaseNotFound("etcdserver: requested lease not found", lease=f"{lease:016x}")
-        first = len(self.keys.events)
+        first = len(self.keys._events)
         self.keys.revoke_lease(lease)
         return self.lease_ended(lease, first)
 
@@ -122,11 +121,20 @@ class EntryTxn:
         """Tell the domains of a lease whose keys were deleted by the events from ``first`` on."""
         if self.machine.lease_listener is not None:
             self.machine.lease_listener.ended(lease)
-        events = self.keys.events[first:]
+        events = self.keys._events[first:]
         records = [event.prev_kv for space, event in events if space == SYSTEM]
         self.machine.end_lease_hooks(self, (kv for kv in records if kv is not None))
-        return LeaseRevokeResult(self.revision if self.keys.events else self.keys.published, len(events))
+        return LeaseRevokeResult(self.keys.header_revision, len(events))
 
     def asked_by(self) -> tuple[str, str, int]:
         """Give actor, origin and clock of the entry."""
         return self.meta.actor, self.meta.origin, self.meta.clock_ms
+
+
+def _last(store: Space, start: bytes, end: bytes) -> list[KeyValue]:
+    """Give the last live record of a range without walking it."""
+    try:
+        key: bytes = store.keys.maxKey(end)  # type: ignore[attr-defined]
+    except ValueError:  # nothing at or below the end
+        return []
+    return [store.live[key]] if start <= key < end else []

@@ -13,16 +13,13 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Final, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, Protocol, get_type_hints
 
 import msgspec
-from coordinator_sdk.errors import Internal, NoSpace, NotApplied, OutcomeUnknown, error_from_wire
-from coordinator_sdk.protocol.kv import KeyValue
 from msgspec import Struct
 
 from coordinator.keyspace.keyspace import Keyspace
-from coordinator.keyspace.records import SYSTEM, Events, Row, row_of
+from coordinator.keyspace.records import Events, Row, row_of
 from coordinator.replica import commands
 from coordinator.replica.domain import Domain, Meta
 from coordinator.replica.entry import EntryTxn
@@ -31,6 +28,13 @@ from coordinator.replica.timers import TimerRecord, TimerTable
 from coordinator.wire import systemkey
 from coordinator.wire.command import CommandCodec, Envelope
 from coordinator.wire.raft import ConfState, Entry
+from coordinator_sdk.errors import Internal, NoSpace, NotApplied, OutcomeUnknown, error_from_wire
+from coordinator_sdk.protocol.kv import KeyValue
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from coordinator.replica.members import Member
 
 HOOKS_PER_ENTRY: Final = 1000
 """Records whose ``on_lease_end`` runs in one entry; the rest wait for continuation entries."""
@@ -72,16 +76,6 @@ class Changes:
         self.dropped: list[tuple[int, int]] = []
         self.leases: dict[int, bytes | None] = {}
         self.members: dict[int, None] = {}
-
-
-class Member(Struct, array_like=True):
-    """A member as it made itself known."""
-
-    member: int
-    name: str
-    client_urls: list[str]
-    data_directory: int
-    format: int
 
 
 class LeaseListener(Protocol):
@@ -158,7 +152,7 @@ class Machine:
         self.quota_bytes = meta["quota_bytes"]
         self.conf_state = msgspec.msgpack.decode(meta["conf_state"], type=ConfState)
         self.hooks = deque(msgspec.msgpack.decode(meta["hooks"], type=list[KeyValue]))
-        self.alarms = {(member, alarm): None for member, alarm in meta["alarms"]}
+        self.alarms = dict.fromkeys((member, alarm) for member, alarm in meta["alarms"])
 
     def apply(self, entry: Entry) -> Applied | Generator[None, None, Applied]:
         """Apply the next entry.
@@ -319,5 +313,3 @@ def _result_types(applies: dict[type[Any], Any]) -> dict[str, Any]:
 def outcome_error(outcome: Outcome) -> Exception | None:
     """Give the exception that an outcome stands for, or None."""
     return error_from_wire(*outcome.error) if outcome.error else None
-
-

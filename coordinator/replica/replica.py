@@ -15,10 +15,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from coordinator_sdk.errors import CoordinatorError, Exhausted, NoLeader, Unavailable
-from coordinator_sdk.protocol.kv import Event
 from msgspec import Struct
 
 from coordinator.raft import LOCAL_APPEND, LOCAL_APPLY, MemoryStorage, RawNode, hard_state_of
@@ -32,10 +30,13 @@ from coordinator.wire.raft import (
     EntryType,
     HardState,
     Message,
-    MessageType,
     Snapshot,
     decode_conf_change,
 )
+from coordinator_sdk.errors import CoordinatorError, Exhausted, NoLeader, Unavailable
+
+if TYPE_CHECKING:
+    from coordinator_sdk.protocol.kv import Event
 
 QUEUE_MAX: Final = 65_536
 """Proposals that may wait for the next turn."""
@@ -375,6 +376,3 @@ class Replica:
     def leader_id(self) -> int:
         """Give the leader's member id, 0 if unknown."""
         return self.raw.lead
-
-
-__all__ = ["Append", "Effects", "MessageType", "Proposal", "Replica"]

@@ -11,8 +11,9 @@ import zlib
 from typing import Any
 
 import msgspec
-from coordinator_sdk.errors import OutcomeUnknown, RequestReused
 from msgspec import Raw, Struct
+
+from coordinator_sdk.errors import OutcomeUnknown, RequestReused
 
 RECORDS_PER_CLIENT = 256
 CLIENTS_MAX = 100_000

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from coordinator.sessions import records
+from coordinator.sessions.records import SessionRecord
 from coordinator_sdk.errors import SessionNotFound
 from coordinator_sdk.protocol.kv import KeyValue, LeaseRevokeResult
 from coordinator_sdk.protocol.sessions import SessionClose, SessionOpen, SessionOpenResult
-
-from coordinator.sessions import records
-from coordinator.sessions.records import SessionRecord
 
 
 class SessionTxn(Protocol):

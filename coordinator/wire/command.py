@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, Union
 
 import msgspec
-from coordinator_sdk.protocol.kv import Id
 from msgspec import Struct
+
+from coordinator_sdk.protocol.kv import Id
 
 FORMAT = 1
 """Version of the envelope and of the meaning of its fields."""
@@ -93,7 +94,6 @@ class AlarmSet(Struct, array_like=True, tag="alarms.set"):
     active: bool
 
 
-
 class UnknownCommand(Exception):
     """The log holds a command that this program does not know: it must not go on."""
 
@@ -104,7 +104,7 @@ class CommandCodec:
     def __init__(self, bodies: Sequence[type[Any]]) -> None:
         self._encode: Callable[[Envelope[Any]], bytes] = msgspec.msgpack.Encoder().encode
         self._decode: Callable[[bytes], Envelope[Any]] = msgspec.msgpack.Decoder(
-            Envelope[Union[tuple(bodies)]]  # type: ignore[misc]
+            Envelope[Union[tuple(bodies)]]  # type: ignore[misc]  # noqa: UP007
         ).decode
 
     def encode(self, envelope: Envelope[Any]) -> bytes:

@@ -35,7 +35,8 @@ def _text(part: str) -> bytes:
 
 
 def _number(part: Part) -> bytes:
-    assert type(part) is int and 0 <= part < 1 << 63, part
+    assert type(part) is int
+    assert 0 <= part < 1 << 63
     return _NUMBER + part.to_bytes(8, "big")
 
 
