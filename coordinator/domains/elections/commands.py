@@ -5,8 +5,6 @@ The queue of candidates, with its invariants, is `coordinator.replica.tickets`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from coordinator.domains.elections import model
 from coordinator.replica.domain import Domain, DomainTxn
 from coordinator.replica.tickets import TicketQueue, Waiter, decode_holder
@@ -17,9 +15,7 @@ from coordinator_sdk.protocol.elections import (
     ElectionResign,
     ElectionResult,
 )
-
-if TYPE_CHECKING:
-    from coordinator_sdk.protocol.tickets import TicketState
+from coordinator_sdk.protocol.tickets import TicketState
 
 QUEUE = TicketQueue(model.DOMAIN)
 

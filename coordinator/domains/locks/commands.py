@@ -5,8 +5,6 @@ The queue itself, with its invariants, is `coordinator.replica.tickets`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from coordinator.domains.locks import model
 from coordinator.replica.domain import Domain, DomainTxn
 from coordinator.replica.tickets import TicketQueue, Waiter
@@ -17,9 +15,7 @@ from coordinator_sdk.protocol.locks import (
     LockRelease,
     LockReleaseResult,
 )
-
-if TYPE_CHECKING:
-    from coordinator_sdk.protocol.tickets import TicketState
+from coordinator_sdk.protocol.tickets import TicketState
 
 QUEUE = TicketQueue(model.DOMAIN)
 

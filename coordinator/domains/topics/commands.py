@@ -262,4 +262,5 @@ DOMAIN = Domain(
         TopicPublish: apply_publish,
     },
     on_timer=on_timer,
+    consuming=(TopicCreate, TopicPublish),
 )
