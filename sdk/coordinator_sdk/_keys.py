@@ -77,6 +77,19 @@ def to_guard(guard: Guarding | Guard | None) -> Guard | None:
     return guard.guard() if isinstance(guard, Guarding) else guard
 
 
+class Identified(Protocol):
+    """Something with an id, such as a lease."""
+
+    @property
+    def id(self) -> int:
+        """Its id."""
+
+
+def lease_id(lease: int | Identified) -> int:
+    """The id of a lease given as such or by its id."""
+    return lease if isinstance(lease, int) else lease.id
+
+
 def to_milliseconds(seconds: float, name: str) -> int:
     """Turn seconds into whole milliseconds.
 

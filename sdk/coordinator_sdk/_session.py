@@ -329,14 +329,20 @@ class Session:
                     continue
                 if call.stream is None:
                     call.sink.set_result(value)
-                elif not call.stream.done():
-                    call.stream.answered(item.revision, value)
+                else:
+                    self._stream_answered(call.stream, item, value)
             elif isinstance(item, StreamItem):
                 self._stream_item(item)
             elif isinstance(item, Failure):
                 self._failure(item, now)
             else:
                 self.closing = _as_coordinator_error(item.code, item.message, None)
+
+    def _stream_answered(self, stream: Stream[Any], item: Result, value: Any) -> None:
+        if not stream.done():
+            stream.answered(item.revision, value)
+        if stream.done():
+            self._streams.pop(item.id, None)
 
     def _stream_item(self, item: StreamItem) -> None:
         for id in item.ids:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from .errors import Compacted, CoordinatorError, TopicTruncated, error_from_wire
-from .protocol import elections, kv, services, topics
+from .errors import Compacted, CoordinatorError, NotFound, TopicTruncated, error_from_wire
+from .protocol import elections, kv, services, tickets, topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -310,6 +310,18 @@ class SubscriptionStream(Stream[topics.TopicMessage]):
         elif self.on_gap is not None:
             self.on_gap(gap)
 
+    def survives(self, error: CoordinatorError) -> bool:
+        if not (self.gaps and isinstance(error, TopicTruncated)):
+            return False
+        topic, first = error.details.get("topic"), error.details.get("first_sequence")
+        if not isinstance(topic, str) or not isinstance(first, int):
+            return False
+        seen = self.positions.get(topic, 0)
+        if first - 1 <= seen:
+            return False
+        self._gap(topics.TopicGap(topic, first, seen))
+        return True
+
 
 _SERVICE_ITEM: Callable[[Raw], Any] = msgspec.msgpack.Decoder(
     services.ServiceSnapshot | services.ServiceChange
@@ -380,3 +392,72 @@ class ElectionStream(Stream[elections.ElectionChange]):
             self._seen = 0  # history is gone: go on with the current state
             return True
         return False
+
+
+_TICKET: Callable[[Raw], tickets.TicketState] = msgspec.msgpack.Decoder(tickets.TicketState).decode
+
+
+class TicketStream(Stream[tickets.TicketState]):
+    """A place in a queue, until it is granted or ends.
+
+    Opening it is a change; opening it again names the same ticket, and so finds its state.
+
+    Attributes:
+        state: The last state told.
+    """
+
+    mode = CHANGE
+
+    def __init__(self, opening: Callable[[], Struct]) -> None:
+        super().__init__()
+        self.decode = _TICKET
+        self.state: tickets.TicketState | None = None
+        self._opening = opening
+
+    def request(self) -> Struct:
+        return self._opening()
+
+    def answered(self, revision: int, value: Any) -> None:
+        self._tell(value)
+
+    def deliver(self, raw: Raw) -> None:
+        self._tell(_TICKET(raw))
+
+    def _tell(self, state: tickets.TicketState) -> None:
+        self.attempts = 0
+        self.ready = True
+        self.state = state
+        if state.state != tickets.QUEUED:
+            self.closed = True
+        self._notify()
+
+
+class GrantStream(Stream[tickets.TicketState]):
+    """What becomes of a grant while it is held."""
+
+    def __init__(self, body: Struct, on_end: Callable[[str], None]) -> None:
+        super().__init__()
+        self.decode = _TICKET
+        self._body = body
+        self._on_end = on_end
+
+    def request(self) -> Struct:
+        return self._body
+
+    def answered(self, revision: int, value: Any) -> None:
+        self.ready = True
+        self._tell(value)
+
+    def deliver(self, raw: Raw) -> None:
+        self._tell(_TICKET(raw))
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        super().set_exception(exception)
+        if isinstance(exception, NotFound):
+            self._on_end("the cluster does not know the grant any more")
+
+    def _tell(self, state: tickets.TicketState) -> None:
+        self.attempts = 0
+        if state.state != tickets.GRANTED and not self.closed:
+            self.closed = True
+            self._on_end(state.reason or state.state)

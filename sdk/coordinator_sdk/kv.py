@@ -6,7 +6,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Literal, Self
 
 from ._connection import Connection, decoder
-from ._keys import Bytes, Guarding, key_range, to_bytes, to_guard, to_milliseconds
+from ._keys import (
+    Bytes,
+    Guarding,
+    key_range,
+    lease_id,
+    to_bytes,
+    to_guard,
+    to_milliseconds,
+)
 from ._reader import Reader
 from ._session import CHANGE
 from ._streams import CREDIT_ITEMS, Event, SyntheticEvent, WatchStream
@@ -34,6 +42,7 @@ from .protocol.kv import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .leases import Lease
     from .ops import Op
 
 __all__ = ["KV", "KeyWatch"]
@@ -69,7 +78,7 @@ class KV:
         key: Bytes,
         value: Bytes = b"",
         *,
-        lease: int = 0,
+        lease: int | Lease = 0,
         prev_kv: bool = False,
         ignore_value: bool = False,
         ignore_lease: bool = False,
@@ -80,7 +89,7 @@ class KV:
         Args:
             key: The key.
             value: Its new value.
-            lease: Id of the lease that the key hangs on; 0 for none.
+            lease: The lease that the key hangs on, or its id; 0 for none.
             prev_kv: Whether to return the record as it was before.
             ignore_value: Keep the value as it is, and change only the lease.
             ignore_lease: Keep the lease as it is, and change only the value.
@@ -98,7 +107,7 @@ class KV:
         body = Put(
             key if type(key) is bytes else to_bytes(key, "key"),
             value if type(value) is bytes else to_bytes(value, "value"),
-            lease,
+            lease if type(lease) is int else lease_id(lease),
             prev_kv,
             ignore_value,
             ignore_lease,
@@ -136,7 +145,9 @@ class KV:
             key if type(key) is bytes else to_bytes(key, "key"),
             revision=revision,
             serializable=serializable,
-            max_staleness_ms=to_milliseconds(max_staleness, "max_staleness") if max_staleness else 0,
+            max_staleness_ms=to_milliseconds(max_staleness, "max_staleness")
+            if max_staleness
+            else 0,
             min_revision=link.session.revision,
         )
         kvs = (await link.call(body, _RANGE)).kvs

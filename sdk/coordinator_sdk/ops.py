@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._keys import Bytes, Guarding, key_range, to_bytes, to_guard
+from ._keys import Bytes, Guarding, key_range, lease_id, to_bytes, to_guard
 from .protocol.kv import Compare, CompareResult, CompareTarget, Delete, Guard, Put, Range, Txn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .leases import Lease
 
 __all__ = [
     "Op",
@@ -127,7 +129,7 @@ def put(
     key: Bytes,
     value: Bytes = b"",
     *,
-    lease: int = 0,
+    lease: int | Lease = 0,
     prev_kv: bool = False,
     guard: Guarding | Guard | None = None,
 ) -> Put:
@@ -135,7 +137,7 @@ def put(
     return Put(
         to_bytes(key, "key"),
         to_bytes(value, "value"),
-        lease=lease,
+        lease=lease_id(lease),
         prev_kv=prev_kv,
         guard=to_guard(guard),
     )

@@ -53,11 +53,12 @@ class ElectionCancel(Struct, array_like=True, tag="elections.cancel"):
 
 
 class ElectionTicket(Struct, array_like=True, tag="elections.ticket"):
-    """Read the state of a candidacy."""
+    """Read the state of a candidacy; ``follow`` as in `LockTicket`."""
 
     namespace: str
     name: str
     ticket: str
+    follow: bool = False
 
 
 class ElectionGet(Struct, array_like=True, tag="elections.get"):

@@ -53,11 +53,16 @@ class LockForceRelease(Struct, array_like=True, tag="locks.force_release"):
 
 
 class LockTicket(Struct, array_like=True, tag="locks.ticket"):
-    """Read the state of a ticket."""
+    """Read the state of a ticket.
+
+    With ``follow``, later states of the ticket arrive as stream items of this request, the
+    last of them neither ``queued`` nor ``granted``.
+    """
 
     namespace: str
     name: str
     ticket: str
+    follow: bool = False
 
 
 class LockGet(Struct, array_like=True, tag="locks.get"):
