@@ -15,7 +15,7 @@ import asyncio
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from coordinator.storage.record import LogBatch
 
@@ -41,6 +41,18 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Pressure(Protocol):
+    """What stands in the way of taking more."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the state database is too far behind to take proposals."""
+
+    @property
+    def is_disk_full(self) -> bool:
+        """Whether the disk has no space left."""
+
+
 class TurnLoop:
     """Drives one replica on the running event loop.
 
@@ -50,6 +62,7 @@ class TurnLoop:
         send: Takes the messages for peers.
         after_apply: Called after entries were applied, before anything else happens.
         on_tick: Called with every tick.
+        pressure: Says whether something behind can't keep up.
         on_failure: Called once with the error after which nothing may go on.
     """
 
@@ -62,6 +75,7 @@ class TurnLoop:
         after_apply: Callable[[], None],
         on_failure: Callable[[BaseException], None],
         on_tick: Callable[[], None],
+        pressure: Pressure,
         tick_ms: int,
     ) -> None:
         self._replica = replica
@@ -70,6 +84,7 @@ class TurnLoop:
         self._after_apply = after_apply
         self._on_failure = on_failure
         self._on_tick = on_tick
+        self._pressure = pressure
         self._tick_ms = tick_ms
         self._loop = asyncio.get_running_loop()
         self._is_scheduled = False
@@ -124,7 +139,7 @@ class TurnLoop:
         replica = self._replica
         replica.set_time(monotonic_ms(), wall_ms())
         while True:
-            effects = replica.turn()
+            effects = replica.turn(hold=self._pressure.is_behind)
             if effects.messages:
                 self._send(effects.messages)
             for append in effects.appends:
@@ -158,7 +173,9 @@ class TurnLoop:
         if needs_disk:
             install = append.snapshot.metadata if append.snapshot else None
             batch = LogBatch(install, append.entries, append.hard_state)
-            self._log.submit(batch, partial(self._written, state))
+            # On a full disk only what must go on is proposed: it may use the reserve.
+            reserve = self._pressure.is_disk_full
+            self._log.submit(batch, partial(self._written, state), reserve=reserve)
 
     def _written(self, state: list[bool], error: StorageError | None) -> None:
         """The log has made a batch durable, or never will."""

@@ -21,6 +21,7 @@ from coordinator.wire.command import MemberPublish
 from coordinator_sdk.errors import (
     CoordinatorError,
     NoLeader,
+    NoSpace,
     Stopping,
     error_from_wire,
 )
@@ -90,6 +91,7 @@ class Node:
             after_apply=self._after_apply,
             on_failure=self._fail,
             on_tick=self._tick,
+            pressure=self._persistence,
             tick_ms=self.config.heartbeat_interval_ms,
         )
         self._loop.start()
@@ -180,6 +182,10 @@ class Node:
             error = Stopping("the member is shutting down")
             done(Outcome(0, None, (error.code, error.message, error.details)))
             return
+        if self._persistence.is_disk_full and type(body) in self.machine.consuming:
+            full = NoSpace("the disk of this member is full; free some space", limit="disk")
+            done(Outcome(self.revision, None, (full.code, full.message, full.details)))
+            return
         self.replica.propose(
             Proposal(body, done, client, sequence, floor, actor, origin, "", trace)
         )
@@ -267,7 +273,7 @@ class Node:
     def alarms(self) -> list[str]:
         """Give the names of the alarms that are raised."""
         raised = {alarm for _, alarm in self.machine.alarms}
-        if self.machine.is_full:
+        if self.machine.is_full or self._persistence.is_disk_full:
             raised.add("NOSPACE")
         return sorted(raised)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from coordinator.storage.group import LogState
 from coordinator.storage.state import StateBatch, StateStore, VersionRow
 from coordinator.storage.write_behind import WriteBehind
 
@@ -41,15 +42,24 @@ class Persistence:
         self._store: StateStore = booted.store
         self._cut_at = self._machine.index
         self._collected_index = self._machine.index
+        self._lacks_space = False
         self._seen_durable = self._machine.index
         self._revisions: deque[tuple[int, int]] = deque()
-        self._write_behind = WriteBehind(booted.store, on_error=on_failure)
+        self._write_behind = WriteBehind(booted.store, on_error=on_failure, on_space=self._note_space)
         self._write_behind.start()
 
     @property
-    def is_full(self) -> bool:
+    def is_behind(self) -> bool:
         """Whether the database is too far behind to take proposals."""
         return self._write_behind.is_full
+
+    @property
+    def is_disk_full(self) -> bool:
+        """Whether the disk has no space left, for the log or the database."""
+        return self._lacks_space or self._log.state is LogState.NO_SPACE
+
+    def _note_space(self, has_space: bool) -> None:
+        self._lacks_space = not has_space
 
     def collect(self) -> None:
         """Hand changes over if there are many."""

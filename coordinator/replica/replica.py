@@ -175,9 +175,13 @@ class Replica:
 
     # What comes out.
 
-    def turn(self) -> Effects:
-        """Propose what is queued, ask for what is to be read, and give what is to be done."""
-        if self._queue:
+    def turn(self, *, hold: bool = False) -> Effects:
+        """Propose what is queued, ask for what is to be read, and give what is to be done.
+
+        Args:
+            hold: Leave what is queued in the queue, because something behind can't keep up.
+        """
+        if self._queue and not hold:
             self._propose_queued()
         if self._reads:
             self._start_round()
