@@ -11,15 +11,15 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, UnknownOperation
-from coordinator_sdk.protocol.codec import MSGPACK, Codec
 from msgspec import Struct
 
 from coordinator.api.registry import Caller
 from coordinator.config import Limits
+from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, UnknownOperation
+from coordinator_sdk.protocol.codec import MSGPACK, Codec
 
 if TYPE_CHECKING:
-    from coordinator.node import Node
+    from coordinator.node.node import Node
 
 __all__ = ["Connection", "OneCall", "Stream"]
 
@@ -46,6 +46,7 @@ class Connection:
         floor: The client no longer asks for outcomes of changes below this request id.
         in_flight: Requests without an answer.
         streams: The open streams by the id of the request that opened them.
+        opening: The ids of those whose request has no answer yet.
     """
 
     def __init__(self, node: Node, caller: Caller, codec: Codec, limits: Limits) -> None:
@@ -58,6 +59,7 @@ class Connection:
         self.floor = 0
         self.in_flight = 0
         self.streams: dict[int, Stream] = {}
+        self.opening: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # What differs from one kind of connection to the other.
@@ -91,6 +93,8 @@ class Connection:
     def open_stream(self, id: int, stream: Stream) -> None:
         """Register a stream, so that the client can steer it by ``id``.
 
+        To be called before request ``id`` is answered.
+
         Raises:
             Exhausted: The connection has too many.
             InvalidRequest: The id names an open stream already.
@@ -103,10 +107,15 @@ class Connection:
                 limit="streams_per_connection",
             )
         self.streams[id] = stream
+        self.opening.add(id)
 
     def close_stream(self, id: int) -> None:
         """Forget a stream that has ended by itself."""
         self.streams.pop(id, None)
+
+    def unanswered(self) -> None:
+        """A request that gets no answer has been served."""
+        self.in_flight -= 1
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine that ends with the connection."""

@@ -95,6 +95,7 @@ class JsonRoute(APIRoute):
     """A route whose JSON body is read strictly, and whose errors come out as they went in."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
+        """Wrap the handler that FastAPI makes."""
         inner = super().get_route_handler()
 
         async def handle(request: Request) -> Response:

@@ -128,7 +128,7 @@ def _field_plan(kind: type[Struct], part: inspect.Field) -> _FieldPlan:
         return found
     enum = _ENUMS.get((kind.__name__, part.name))
     if enum is not None:
-        words = {int(member): member.name.lower() for member in enum}
+        words = {int(member): str(member.name).lower() for member in enum.__members__.values()}
         numbers = {word: number for number, word in words.items()}
         found.to_json, found.from_json = words.__getitem__, numbers.__getitem__
         return found
@@ -157,11 +157,9 @@ def _to_json_of(info: inspect.Type) -> Callable[[Any], Any] | None:
         plan = _plan_of(info.cls)
         return lambda value: _object(plan, value, named=False)
     if isinstance(info, inspect.ListType):
-        inner = _to_json_of(info.item_type)
-        return None if inner is None else lambda value: [inner(item) for item in value]
+        return _each(_to_json_of(info.item_type))
     if isinstance(info, inspect.DictType):
-        inner = _to_json_of(info.value_type)
-        return None if inner is None else lambda value: {k: inner(v) for k, v in value.items()}
+        return _each_value(_to_json_of(info.value_type))
     if isinstance(info, inspect.UnionType):
         options = [part for part in info.types if not isinstance(part, inspect.NoneType)]
         if len(options) == 1:
@@ -170,6 +168,14 @@ def _to_json_of(info: inspect.Type) -> Callable[[Any], Any] | None:
             None if value is None else _object(_plan_of(type(value)), value, named=True)
         )
     return None
+
+
+def _each(inner: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    return None if inner is None else lambda value: [inner(item) for item in value]
+
+
+def _each_value(inner: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    return None if inner is None else lambda value: {k: inner(v) for k, v in value.items()}
 
 
 def _optional(inner: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
@@ -181,8 +187,7 @@ def _from_json_of(info: inspect.Type) -> Callable[[Any], Any] | None:
         plan = _plan_of(info.cls)
         return lambda value: _struct(plan, value)
     if isinstance(info, inspect.ListType):
-        inner = _from_json_of(info.item_type)
-        return None if inner is None else lambda value: [inner(item) for item in value]
+        return _each(_from_json_of(info.item_type))
     if isinstance(info, inspect.UnionType):
         structs = [part.cls for part in info.types if isinstance(part, inspect.StructType)]
         if not structs:

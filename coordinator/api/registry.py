@@ -86,11 +86,13 @@ class Change:
             with `chosen_id`, never by chance alone.
         after: Called on the connection once the change is applied, with the request's id,
             the request and the result, before the answer leaves; opens streams that follow.
+        instead: Called first; True if it serves the request itself, without the log.
     """
 
     check: Callable[[Any], None] | None = None
     prepare: Callable[[Any, Caller, int], None] | None = None
     after: Callable[[Connection, int, Any, Any], None] | None = None
+    instead: Callable[[Connection, int, Any], bool] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,305 @@
+"""One table: the type of a request, and what serves it.
+
+Built once from the operations of the keyspace, the sessions, the cluster and the domains.
+Serving a change costs a few function calls: no task, no future, no logging.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from coordinator.api.checks import Check, check_struct
+from coordinator.api.connection import Connection, OneCall
+from coordinator.api.reading import NowView, past_view
+from coordinator.api.registry import Caller, Change, Live, Operation, Query
+from coordinator.config import Limits
+from coordinator_sdk.errors import (
+    CoordinatorError,
+    Internal,
+    InvalidRequest,
+    RequestTooLarge,
+    UnknownOperation,
+    error_from_wire,
+)
+
+if TYPE_CHECKING:
+    from coordinator.node.node import Node
+    from coordinator.replica.requests import Outcome
+
+logger = logging.getLogger("coordinator.api")
+
+Serve = Callable[[Any, int, Any], None]
+"""Serves a request: connection, id, body."""
+HAND_CHECKED = ("kv.put", "kv.range", "kv.delete", "kv.txn")
+"""Operations whose own check covers everything; they are too frequent for the general one."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Dispatcher:
+    """The table, and the two ways to use it.
+
+    Attributes:
+        table: What serves each type of request; raises for what is wrong with it.
+        served: How many requests of each type were served, by tag.
+    """
+
+    def __init__(
+        self, node: Node, operations: Iterable[Mapping[type[Any], Operation]], limits: Limits
+    ) -> None:
+        self.node = node
+        self.limits = limits
+        self.operations: dict[type[Any], Operation] = {}
+        for group in operations:
+            for kind, operation in group.items():
+                assert kind not in self.operations, f"{kind.__name__} is served twice"
+                self.operations[kind] = operation
+        self._counts: dict[str, list[int]] = {}
+        self.table: dict[type[Any], Serve] = {
+            kind: self._compile(kind, operation) for kind, operation in self.operations.items()
+        }
+
+    @property
+    def served(self) -> dict[str, int]:
+        """How many requests of each type were served, by tag."""
+        return {tag: count[0] for tag, count in self._counts.items()}
+
+    async def call(self, body: Struct, caller: Caller) -> tuple[int, Any]:
+        """Perform an operation and wait for its answer.
+
+        Returns:
+            The revision that the answer carries, and the result.
+
+        Raises:
+            CoordinatorError: What it was refused with.
+        """
+        serve = self.table.get(type(body))
+        if serve is None:
+            raise UnknownOperation(f"unknown operation {type(body).__name__!r}")
+        _check_size(body, self.limits.request_bytes)
+        one = OneCall(self.node, caller, self.limits)
+        try:
+            serve(one, 0, body)
+            return await one.done
+        finally:
+            one.end()
+
+    def check_sizes(
+        self, frame_bytes: int, requests: list[Any], failures: list[tuple[int, CoordinatorError]]
+    ) -> None:
+        """Move requests that are too large to the failures; only a large frame can hold one."""
+        if frame_bytes <= self.limits.request_bytes:
+            return
+        for request in list(requests):
+            try:
+                _check_size(request.body, self.limits.request_bytes)
+            except RequestTooLarge as error:
+                requests.remove(request)
+                failures.append((request.id, error))
+
+    # ------------------------------------------------------------- making the table
+
+    def _compile(self, kind: type[Any], operation: Operation) -> Serve:
+        tag = str(kind.__struct_config__.tag)
+        count = self._counts.setdefault(tag, [0])
+        check = _checks(kind, tag, operation.check)
+        if isinstance(operation, Change):
+            return self._change(operation, check, count)
+        if isinstance(operation, Query):
+            return _query(kind, operation, check, count)
+        return _live(operation, check, count)
+
+    def _change(self, operation: Change, check: Check | None, count: list[int]) -> Serve:
+        propose, prepare, after = self.node.propose, operation.prepare, operation.after
+        instead = operation.instead
+
+        def serve(connection: Connection, id: int, body: Any) -> None:
+            count[0] += 1
+            if check is not None:
+                check(body)
+            if instead is not None and instead(connection, id, body):
+                return
+            caller = connection.caller
+            if prepare is not None:
+                prepare(body, caller, id)
+            if after is None:
+                done = partial(_applied, connection, id)
+            else:
+                done = partial(_applied_then, connection, id, body, after)
+            client = caller.client
+            if client and id <= 0:
+                raise InvalidRequest("id: the ids of changes are positive", field="id")
+            propose(
+                body,
+                done=done,
+                actor=caller.actor,
+                origin=caller.origin,
+                client=client,
+                sequence=id if client else 0,
+                floor=connection.floor,
+            )
+
+        return serve
+
+
+def _checks(kind: type[Any], tag: str, own: Check | None) -> Check | None:
+    if tag in HAND_CHECKED:
+        return own
+    general = check_struct(kind)
+    if own is None:
+        return general
+    first, second = general, own
+
+    def both(body: Any) -> None:
+        first(body)
+        second(body)
+
+    return both
+
+
+def _check_size(body: Struct, most: int) -> None:
+    if len(_encode(body)) > most:
+        raise RequestTooLarge("etcdserver: request is too large", field="request", limit=most)
+
+
+# The callbacks below run inside the node's turn: whatever happens, they must not raise.
+
+
+def _applied(connection: Connection, id: int, outcome: Outcome) -> None:
+    error = outcome.error
+    if error is None:
+        connection.answer(id, outcome.revision, outcome.result)
+    else:
+        connection.fail(id, refusal(error))
+
+
+def _applied_then(
+    connection: Connection,
+    id: int,
+    body: Any,
+    after: Callable[[Connection, int, Any, Any], None],
+    outcome: Outcome,
+) -> None:
+    if outcome.error is None and not connection.is_closed:
+        try:
+            after(connection, id, body, outcome.result)
+        except CoordinatorError as error:
+            connection.fail(id, error)
+            return
+        except Exception as error:
+            broken(connection, id, error)
+            return
+    _applied(connection, id, outcome)
+
+
+def refusal(error: tuple[str, str, dict[str, Any]]) -> CoordinatorError:
+    """Make the exception of what the state machine refused."""
+    made = error_from_wire(*error)
+    assert isinstance(made, CoordinatorError)
+    return made
+
+
+def broken(connection: Connection, id: int, error: Exception) -> None:
+    """Answer a request that failed for a reason that should not exist."""
+    logger.error("a request broke: %r", error, exc_info=error)
+    connection.fail(id, Internal("the member failed to serve the request; its log says more"))
+
+
+def _live(operation: Live, check: Check | None, count: list[int]) -> Serve:
+    inner = operation.serve
+
+    def serve(connection: Connection, id: int, body: Any) -> None:
+        count[0] += 1
+        if check is not None:
+            check(body)
+        inner(connection, id, body)
+
+    return serve
+
+
+def _query(kind: type[Any], operation: Query, check: Check | None, count: list[int]) -> Serve:
+    fields = kind.__struct_fields__
+    has_revision = "revision" in fields and operation.ranges is not None
+    may_be_stale = "serializable" in fields
+
+    def serve(connection: Connection, id: int, body: Any) -> None:
+        count[0] += 1
+        if check is not None:
+            check(body)
+        past = body.revision if has_revision else 0
+        answer = partial(_read_past if past else _read_now, connection, id, body, operation)
+        connection.node.read(answer, serializable=may_be_stale and body.serializable)
+
+    return serve
+
+
+def _read_now(
+    connection: Connection, id: int, body: Any, query: Query, error: CoordinatorError | None
+) -> None:
+    if error is not None:
+        connection.fail(id, error)
+        return
+    if connection.is_closed or connection.defer(
+        partial(_read_now, connection, id, body, query, None)
+    ):
+        return
+    try:
+        view = NowView(connection.node.keyspace)
+        connection.answer(id, view.revision, query.answer(view, body))
+    except CoordinatorError as refused:
+        connection.fail(id, refused)
+    except Exception as failure:
+        broken(connection, id, failure)
+
+
+def read_first(
+    connection: Connection, id: int, work: Callable[[], Any], error: CoordinatorError | None
+) -> None:
+    """Do ``work`` once the state may be read; its result is the answer."""
+    if error is not None:
+        connection.fail(id, error)
+        return
+    try:
+        connection.answer(id, connection.node.revision, work())
+    except CoordinatorError as refused:
+        connection.fail(id, refused)
+    except Exception as failure:
+        broken(connection, id, failure)
+
+
+def _read_past(
+    connection: Connection, id: int, body: Any, query: Query, error: CoordinatorError | None
+) -> None:
+    if error is not None:
+        connection.fail(id, error)
+    elif not connection.is_closed:
+        connection.spawn(guarded(connection, id, _past(connection, id, body, query)))
+
+
+async def _past(connection: Connection, id: int, body: Any, query: Query) -> None:
+    assert query.ranges is not None
+    node = connection.node
+    view = await past_view(node, query.ranges(body), body.revision)
+    connection.answer(id, node.keyspace.revision, query.answer(view, body))
+
+
+async def guarded(connection: Connection, id: int, work: Any) -> None:
+    """Await ``work``; its failure becomes the answer to request ``id``."""
+    try:
+        await work
+    except CoordinatorError as error:
+        connection.fail(id, error)
+    except Exception as error:
+        broken(connection, id, error)
+
+
+def new_id() -> int:
+    """Choose an id: a positive int63."""
+    return secrets.randbelow((1 << 63) - 1) + 1

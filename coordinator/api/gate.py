@@ -1,0 +1,81 @@
+"""Who may talk to the member at all: host names and web pages.
+
+A web page that an operator has open can make the browser send requests anywhere. Two checks
+keep it out: the ``Host`` must be an address or a known name, so that a foreign name that was
+made to resolve to this machine (DNS rebinding) is refused; and an ``Origin``, which browsers
+add to WebSockets and to requests that change something, must be that same host, or allowed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from coordinator.config import Config, parse_url
+from coordinator_sdk.errors import InvalidRequest, NotApplied, PermissionDenied
+
+
+def host_name(host: str) -> str:
+    """Take the port and the brackets off a ``Host``."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower().rstrip(".")
+
+
+def is_address(name: str) -> bool:
+    """Tell whether a name is an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class Gate:
+    """Knows the names of this member and the web pages that may use it."""
+
+    def __init__(self, config: Config) -> None:
+        urls = (*config.listen_client_urls, *config.advertise_client_urls)
+        self._hosts = {"localhost", *(parse_url(url).host.lower() for url in urls)}
+        self._hosts |= {host.lower() for host in config.allowed_hosts}
+        self._origins = {origin.lower().rstrip("/") for origin in config.allowed_origins}
+
+    def refusal(
+        self, hosts: Sequence[str], origins: Sequence[str], *, needs_host: bool = True
+    ) -> NotApplied | None:
+        """Say why a request is refused; None if it is not.
+
+        Args:
+            hosts: The values of its ``Host`` headers.
+            origins: The values of its ``Origin`` headers, if they are to be checked.
+            needs_host: Whether there must be a host.
+        """
+        if len(hosts) > 1 or (needs_host and not hosts):
+            return InvalidRequest("host: exactly one Host header is needed", field="host")
+        host = hosts[0].strip().lower() if hosts else ""
+        if hosts and not self._knows(host_name(host)):
+            return PermissionDenied(
+                f"host: {host[:200]!r} is no name of this member; --allowed-hosts adds names",
+                field="host",
+            )
+        for origin in origins:
+            if not self._trusts(origin.strip().lower(), host):
+                return PermissionDenied(
+                    f"origin: a page of {origin[:200]!r} may not use this member; "
+                    "--allowed-origins adds origins",
+                    field="origin",
+                )
+        return None
+
+    def _knows(self, name: str) -> bool:
+        # No page can make a browser send somebody else's address as the host.
+        return name in self._hosts or "*" in self._hosts or is_address(name)
+
+    def _trusts(self, origin: str, host: str) -> bool:
+        if origin in self._origins or "*" in self._origins:
+            return True
+        scheme, _, rest = origin.partition("://")
+        default = {"http": ":80", "https": ":443"}.get(scheme)
+        if default is None or not host:
+            return False
+        return rest.removesuffix(default) == host.removesuffix(default)

@@ -1,0 +1,175 @@
+"""The operations of the keyspace: keys, transactions, history, leases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from coordinator.api.connection import Connection
+from coordinator.api.dispatch import broken, guarded, new_id, read_first
+from coordinator.api.reading import filled
+from coordinator.api.registry import Caller, Change, Live, Operation
+from coordinator.config import Limits
+from coordinator.keyspace import PLAIN, PendingRange, check, only_reads
+from coordinator_sdk.errors import CoordinatorError, InvalidRequest
+from coordinator_sdk.protocol.kv import (
+    Compact,
+    Delete,
+    LeaseGrant,
+    LeaseInfo,
+    LeaseKeepAlive,
+    LeaseKeepAliveResult,
+    LeaseList,
+    LeaseListResult,
+    LeaseRevoke,
+    LeaseTimeToLive,
+    Put,
+    Range,
+    RangeResult,
+    Txn,
+    TxnResult,
+)
+
+LEASES_PER_RENEWAL = 10_000
+
+
+def operations(limits: Limits) -> Mapping[type[Any], Operation]:
+    """Give the operations of the keyspace by request type."""
+    ops_max = limits.txn_ops
+
+    def check_txn(op: Txn) -> None:
+        check.check(op, ops_max)
+
+    return {
+        Put: Change(check.check),
+        Delete: Change(check.check),
+        Range: Live(_range, check.check),
+        Txn: Change(check_txn, instead=_read_txn),
+        Compact: Change(),
+        LeaseGrant: Change(prepare=_choose_lease),
+        LeaseRevoke: Change(),
+        LeaseKeepAlive: Live(_keep_alive, _check_keep_alive),
+        LeaseTimeToLive: Live(_time_to_live),
+        LeaseList: Live(_list_leases),
+    }
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _range(connection: Connection, id: int, op: Range) -> None:
+    connection.node.read(
+        partial(_answer_range, connection, id, op),
+        min_revision=op.min_revision,
+        serializable=op.serializable,
+        max_staleness_ms=op.max_staleness_ms,
+    )
+
+
+def _answer_range(
+    connection: Connection, id: int, op: Range, error: CoordinatorError | None
+) -> None:
+    """Answer from the published state. Runs inside the node's turn: it must not raise."""
+    if error is not None:
+        connection.fail(id, error)
+        return
+    if connection.is_closed or connection.defer(partial(_answer_range, connection, id, op, None)):
+        return
+    try:
+        found = connection.node.keyspace.range(op)
+        if type(found) is RangeResult:
+            connection.answer(id, found.revision, found)
+        else:
+            connection.spawn(guarded(connection, id, _fill_range(connection, id, found)))
+    except CoordinatorError as refused:
+        connection.fail(id, refused)
+    except Exception as failure:
+        broken(connection, id, failure)
+
+
+async def _fill_range(connection: Connection, id: int, found: Any) -> None:
+    result = await filled(connection.node, found)
+    connection.answer(id, result.revision, result)
+
+
+def _read_txn(connection: Connection, id: int, op: Txn) -> bool:
+    """Serve a transaction that only reads without the log."""
+    if op.guard is not None or not only_reads(op):
+        return False
+
+    def ready(error: CoordinatorError | None) -> None:
+        if error is not None:
+            connection.fail(id, error)
+            return
+        try:
+            result, pending = connection.node.keyspace.read_txn(op)
+            if pending:
+                connection.spawn(guarded(connection, id, fill(result, pending)))
+            else:
+                connection.answer(id, result.revision, result)
+        except CoordinatorError as refused:
+            connection.fail(id, refused)
+        except Exception as failure:
+            broken(connection, id, failure)
+
+    async def fill(result: TxnResult, pending: list[PendingRange]) -> None:
+        for part in pending:
+            await filled(connection.node, part)
+        connection.answer(id, result.revision, result)
+
+    connection.node.read(ready)
+    return True
+
+
+# ---------------------------------------------------------------- leases
+
+
+def _choose_lease(op: LeaseGrant, caller: Caller, id: int) -> None:
+    if not op.lease:
+        op.lease = new_id()
+
+
+def _check_keep_alive(op: LeaseKeepAlive) -> None:
+    if len(op.leases) > LEASES_PER_RENEWAL:
+        raise InvalidRequest(f"leases: at most {LEASES_PER_RENEWAL} at once", field="leases")
+    for index, lease in enumerate(op.leases):
+        if lease <= 0:
+            raise InvalidRequest(f"leases[{index}]: ids are positive", field=f"leases[{index}]")
+
+
+def _keep_alive(connection: Connection, id: int, op: LeaseKeepAlive) -> None:
+    def done(ttls: list[int] | CoordinatorError) -> None:
+        if isinstance(ttls, CoordinatorError):
+            connection.fail(id, ttls)
+        else:
+            connection.answer(id, connection.node.revision, LeaseKeepAliveResult(ttls))
+
+    connection.node.keepalive(op.leases, done)
+
+
+def _time_to_live(connection: Connection, id: int, op: LeaseTimeToLive) -> None:
+    node = connection.node
+
+    def work() -> LeaseInfo:
+        lease = node.keyspace.leases.get(op.lease, PLAIN)
+        if lease is None:
+            return LeaseInfo(op.lease)
+        keys = node.keyspace.lease_keys(op.lease) if op.keys else []
+        return LeaseInfo(op.lease, lease.ttl_ms, node.lease_remaining_ms(op.lease), keys)
+
+    node.read(partial(read_first, connection, id, work))
+
+
+def _list_leases(connection: Connection, id: int, op: LeaseList) -> None:
+    node = connection.node
+
+    def work() -> LeaseListResult:
+        return LeaseListResult(
+            [
+                LeaseInfo(lease.id, lease.ttl_ms, node.lease_remaining_ms(lease.id))
+                for lease in node.keyspace.leases.list(PLAIN)
+            ]
+        )
+
+    node.read(partial(read_first, connection, id, work))

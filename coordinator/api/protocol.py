@@ -1,0 +1,249 @@
+"""HTTP/1.1 with limits: uvicorn's httptools protocol, and what it leaves open.
+
+Headers have a time, a size and a number; bodies a time and a size, declared or counted;
+connections are counted; a client that does not read is cut off. Host and Origin are checked
+before the application sees a request. Refusals have the same JSON body as all errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from coordinator.api.http import error_body
+from coordinator_sdk.errors import (
+    CoordinatorError,
+    Exhausted,
+    InvalidRequest,
+    RequestTooLarge,
+)
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config as UvicornConfig
+    from uvicorn.server import ServerState
+
+    from coordinator.api.serving import Serving
+
+_SAFE = (b"GET", b"HEAD", b"OPTIONS")
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One HTTP connection."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        config: UvicornConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._serving = serving
+        self._limits = serving.limits
+        self._application = self.app
+        self._address = ""
+        self._is_admitted = False
+        self._in_headers = False
+        self._raw_bytes = 0
+        self._header_bytes = 0
+        self._body_bytes = 0
+        self._refusal: tuple[CoordinatorError, int] | None = None
+        self._arrival: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    # ------------------------------------------------------------- coming and going
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, if there is room."""
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        self._is_admitted = self._serving.census.admit(self._address)
+        if not self._is_admitted:
+            self._refuse(Exhausted("too many connections", limit="connections"))
+            return
+        self._expect(self._limits.header_s, "headers")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything."""
+        self._expect_nothing()
+        self._unset_keepalive_if_required()
+        if self._stall is not None:
+            self._stall.cancel()
+        if self._is_admitted:
+            self._is_admitted = False
+            self._serving.census.leave(self._address)
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Give the connection to the WebSocket, which counts it from now on."""
+        self._expect_nothing()
+        self._is_admitted = False
+        super().handle_websocket_upgrade()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Other upgrades are ignored, as HTTP allows."""
+
+    # ------------------------------------------------------------- time
+
+    def _expect(self, seconds: float, what: str) -> None:
+        self._expect_nothing()
+        self._arrival = self.loop.call_later(seconds, self._too_late, what)
+
+    def _expect_nothing(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+
+    def _too_late(self, what: str) -> None:
+        self._arrival = None
+        if not self._in_headers and what == "headers":
+            self.transport.close()  # Nothing came: nobody waits for an answer.
+        else:
+            error = InvalidRequest(f"{what}: did not arrive in time", field=what)
+            self._refuse(error, HTTPStatus.REQUEST_TIMEOUT)
+
+    def pause_writing(self) -> None:
+        """The client does not read: give it a while."""
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(self._limits.silence_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    # ------------------------------------------------------------- reading
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived, within the limits."""
+        if self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        cycle: RequestResponseCycle | None = self.cycle
+        if self._arrival is None and (cycle is None or cycle.response_complete):
+            self._expect(self._limits.header_s, "headers")
+        was_in_headers = self._in_headers or self._raw_bytes == 0
+        self._raw_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+        except httptools.HttpParserError:
+            if self._refusal is None:
+                self._refuse(InvalidRequest("the request is not valid HTTP", field="request"))
+            else:
+                self._refuse(*self._refusal)
+        else:
+            if was_in_headers and self._in_headers and self._raw_bytes > self._limits.header_bytes:
+                self._refuse(*self._headers_too_large())
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_headers = True
+        self._raw_bytes = 1
+        self._header_bytes = 0
+        self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take in a part of the target."""
+        super().on_url(url)
+        self._count_header(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take in a header."""
+        super().on_header(name, value)
+        self._count_header(len(name) + len(value) + 4)
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        limits = self._limits
+        if self._header_bytes > limits.header_bytes or len(self.headers) > limits.headers:
+            self._refusal = self._headers_too_large()
+            raise self._refusal[0]
+
+    def _headers_too_large(self) -> tuple[CoordinatorError, int]:
+        limits = self._limits
+        error = RequestTooLarge(
+            f"headers: at most {limits.headers} of together {limits.header_bytes} bytes",
+            field="headers",
+        )
+        return error, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+
+    def on_headers_complete(self) -> None:
+        """Check who asks before the application is asked."""
+        self._in_headers = False
+        self._expect(self._limits.body_s, "body")
+        declared = [value for name, value in self.headers if name == b"content-length"]
+        if declared and int(declared[0]) > self._limits.text_bytes:
+            self._refusal = self._body_too_large()
+            raise self._refusal[0]
+        is_safe = self.parser.get_method() in _SAFE
+        refusal = self._serving.gate.refusal(
+            [value.decode("latin-1") for name, value in self.headers if name == b"host"],
+            [
+                value.decode("latin-1")
+                for name, value in self.headers
+                if name == b"origin" and not is_safe
+            ],
+            needs_host=self.parser.get_http_version() != "1.0",
+        )
+        if refusal is not None:
+            self._refusal = refusal, refusal.http_status
+            raise refusal
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count the body, whatever was declared."""
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.text_bytes:
+            self._refusal = self._body_too_large()
+            raise self._refusal[0]
+        super().on_body(body)
+
+    def _body_too_large(self) -> tuple[CoordinatorError, int]:
+        error = RequestTooLarge(
+            "etcdserver: request is too large", field="body", limit=self._limits.text_bytes
+        )
+        return error, error.http_status
+
+    def on_message_complete(self) -> None:
+        """The request is here."""
+        self._expect_nothing()
+        super().on_message_complete()
+
+    # ------------------------------------------------------------- refusing
+
+    def _refuse(self, error: CoordinatorError, status: int | None = None) -> None:
+        """Answer with an error, unless an answer is under way, and close."""
+        self._expect_nothing()
+        if self.transport.is_closing():
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        is_under_way = cycle is not None and not cycle.response_complete
+        if cycle is not None and is_under_way:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if cycle is None or not is_under_way or not cycle.response_started:
+            self.transport.write(raw_answer(error, status or error.http_status))
+        self.transport.close()
+
+
+def raw_answer(error: CoordinatorError, code: int) -> bytes:
+    """Write a whole HTTP response that refuses and closes."""
+    body = error_body(error)
+    status = HTTPStatus(code)
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body

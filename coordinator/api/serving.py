@@ -1,0 +1,87 @@
+"""What all connections of a member share: limits, tables, and the count of who is there."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from coordinator.api.gate import Gate
+from coordinator.config import Config, Limits
+from coordinator_sdk.protocol.codec import CODECS, RequestDecoder
+
+if TYPE_CHECKING:
+    from coordinator.api.dispatch import Dispatcher
+    from coordinator.api.websocket import WebSocketConnection
+    from coordinator.node.node import Node
+
+
+class Census:
+    """Counts connections, and refuses those beyond the caps.
+
+    Attributes:
+        connections: How many are open.
+        refused: How many were refused.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.connections = 0
+        self.refused = 0
+        self._by_address: dict[str, int] = {}
+
+    def admit(self, address: str) -> bool:
+        """Count a new connection; False if there are too many already."""
+        limits = self._limits
+        is_near = is_this_machine(address)
+        most = limits.connections + (limits.connections_reserve if is_near else 0)
+        of_address = self._by_address.get(address, 0)
+        if self.connections >= most or (
+            not is_near and of_address >= limits.connections_per_address
+        ):
+            self.refused += 1
+            return False
+        self.connections += 1
+        self._by_address[address] = of_address + 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """Count a connection that was admitted and is gone."""
+        self.connections -= 1
+        left = self._by_address[address] - 1
+        if left:
+            self._by_address[address] = left
+        else:
+            del self._by_address[address]
+
+
+class Serving:
+    """The shared part.
+
+    Attributes:
+        node: The member.
+        dispatcher: Its operations.
+        census: Who is connected.
+        gate: Who may talk to it.
+        limits: What each may ask.
+        decoders: Frame decoders by subprotocol.
+        websockets: Every WebSocket, as keys.
+    """
+
+    def __init__(self, node: Node, dispatcher: Dispatcher, config: Config, census: Census) -> None:
+        self.node = node
+        self.dispatcher = dispatcher
+        self.census = census
+        self.gate = Gate(config)
+        self.limits = config.limits
+        self.decoders = {
+            name: RequestDecoder(tuple(dispatcher.table), codec) for name, codec in CODECS.items()
+        }
+        self.websockets: dict[WebSocketConnection, None] = {}
+
+
+def is_this_machine(address: str) -> bool:
+    """Tell whether an address is a loopback address (or no network address at all)."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return True
