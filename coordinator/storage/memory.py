@@ -102,6 +102,17 @@ class MemoryFiles:
         inode.durable[offset] ^= mask
         inode.data[offset] ^= mask
 
+    def put(self, path: str, data: bytes) -> None:
+        """Replace a file, or make one, behind everybody's back; durable at once."""
+        inode = self._names[path] = self._durable_names[path] = _Inode()
+        inode.data[:] = data
+        inode.durable[:] = data
+
+    def drop(self, path: str) -> None:
+        """Lose a file for good."""
+        del self._names[path]
+        del self._durable_names[path]
+
     def content(self, path: str) -> bytes:
         """Return what a file holds, as programs see it."""
         return bytes(self._names[path].data)

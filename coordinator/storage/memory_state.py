@@ -150,9 +150,9 @@ class MemoryStateStore:
     ) -> AsyncGenerator[tuple[str, list[Any]], None]:
         """See `StateStore.dump`."""
         rows = self._rows().copy()
-        yield schema.meta.name, sorted(rows.meta.items())
+        yield str(schema.meta.name), sorted(rows.meta.items())
         tables: list[tuple[str, list[Any]]] = [
-            (schema.versions.name, [rows.versions[pair] for pair in sorted(rows.versions)])
+            (str(schema.versions.name), [rows.versions[pair] for pair in sorted(rows.versions)])
         ]
         for name, records in rows.tables.items():
             items: list[Any] = list(records.items())

@@ -78,20 +78,21 @@ class RecoveredLog:
 class Replay:
     """Builds the contents of the log from its batches, strictly in order.
 
-    Until the first mark that says so, the start of the log is not known when older segments have
-    been dropped; `anchored` tells.
+    When older segments have been dropped, the start of the log is not known before the mark that
+    dropped them has been read; `is_anchored` tells.
     """
 
-    def __init__(self, *, anchored: bool) -> None:
+    def __init__(self, oldest_segment: int) -> None:
         """Start with an empty log.
 
         Args:
-            anchored: Whether the segments are all there from the first one.
+            oldest_segment: Sequence number of the oldest segment there is.
         """
         self.contents = LogContents()
-        self.anchored = anchored
+        self.is_anchored = oldest_segment == 1
         self.first_segment = 1
         """The oldest segment that the newest mark asks for."""
+        self._oldest_segment = oldest_segment
 
     def apply(self, batch: StoredBatch) -> str | None:
         """Replay one batch; return what is wrong with it, or None."""
@@ -110,12 +111,12 @@ class Replay:
         contents.boundary_index = snapshot.index
         contents.boundary_term = snapshot.term
         contents.install = snapshot
-        self.anchored = True
+        self.is_anchored = True
 
     def _append(self, entries: list[Entry]) -> str | None:
         contents = self.contents
         first = entries[0].index
-        if not self.anchored and (not contents.entries or first <= contents.boundary_index):
+        if not self.is_anchored and (not contents.entries or first <= contents.boundary_index):
             contents.boundary_index = first - 1
             contents.entries = []
         if not contents.boundary_index < first <= contents.last_index + 1:
@@ -128,16 +129,19 @@ class Replay:
 
     def _cut(self, mark: CutMark) -> str | None:
         contents = self.contents
+        self.first_segment = mark.first_segment
+        contents.hard_state = mark.hard_state
+        if mark.first_segment < self._oldest_segment:
+            # An earlier cut, which has been overtaken: what it kept has been dropped since.
+            return None
         if not contents.boundary_index <= mark.index <= contents.last_index and (
-            self.anchored or contents.entries
+            self.is_anchored or contents.entries
         ):
             return f"the log was cut at {mark.index}, which it does not hold"
         del contents.entries[: mark.index - contents.boundary_index]
         contents.boundary_index = mark.index
         contents.boundary_term = mark.term
-        contents.hard_state = mark.hard_state
-        self.first_segment = mark.first_segment
-        self.anchored = True
+        self.is_anchored = True
         return None
 
 
@@ -153,7 +157,7 @@ def recover(files: Files, directory: str) -> RecoveredLog | None:
     numbers = [n for n in map(segment.segment_sequence, files.names(directory)) if n is not None]
     if not numbers:
         return None
-    scan = _Scan(files, directory, anchored=numbers[0] == 1)
+    scan = _Scan(files, directory, numbers[0])
     for number in numbers:
         scan.read(number, is_last=number == numbers[-1])
     return scan.finish()
@@ -162,10 +166,10 @@ def recover(files: Files, directory: str) -> RecoveredLog | None:
 class _Scan:
     """Walks the segments in order; holds what has to agree between them."""
 
-    def __init__(self, files: Files, directory: str, *, anchored: bool) -> None:
+    def __init__(self, files: Files, directory: str, oldest_segment: int) -> None:
         self.files = files
         self.directory = directory
-        self.replay = Replay(anchored=anchored)
+        self.replay = Replay(oldest_segment)
         self.spans: list[SegmentSpan] = []
         self.log_id = b""
         self.epoch = 0
@@ -256,7 +260,7 @@ class _Scan:
     def finish(self) -> RecoveredLog:
         contents = self.replay.contents
         first = self.spans[0]
-        if not self.replay.anchored or first.sequence > self.replay.first_segment:
+        if not self.replay.is_anchored or first.sequence > self.replay.first_segment:
             raise LogDamaged(first.path, 0, "older segments that are still needed are missing")
         contents.torn_bytes = self.tail_bytes
         return RecoveredLog(

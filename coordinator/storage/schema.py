@@ -63,7 +63,7 @@ def _record_table(name: str, key: str, key_type: Any) -> Table:
 
 
 RECORD_TABLES: Final[dict[str, Table]] = {
-    table.name: table
+    str(table.name): table
     for table in (
         _record_table("leases", "id", Integer),
         _record_table("timers", "key", LargeBinary),

@@ -117,7 +117,7 @@ async def read_snapshot(
 
 def _columns() -> dict[str, list[str]]:
     tables = (schema.versions, *schema.RECORD_TABLES.values())
-    return {table.name: list(table.columns.keys()) for table in tables}
+    return {str(table.name): [str(name) for name in table.columns.keys()] for table in tables}
 
 
 def _header_of(facts: dict[str, bytes]) -> SnapshotHeader:

@@ -218,11 +218,14 @@ class StateStore:
         rest belongs to. Later pieces have about `batch_bytes`.
         """
         async with self.snapshot() as connection:
-            yield schema.meta.name, await _execute(connection, schema.select_statement(schema.meta))
+            yield (
+                str(schema.meta.name),
+                await _execute(connection, schema.select_statement(schema.meta)),
+            )
             for table in (schema.versions, *schema.RECORD_TABLES.values()):
                 query = schema.select_statement(table)
                 async for rows in stream_rows(connection, query, batch_bytes=batch_bytes):
-                    yield table.name, rows
+                    yield str(table.name), rows
 
     async def check(self) -> None:
         """Read the whole database and check its structure.

@@ -1,107 +1,41 @@
 """The log on a disk and its twin in memory keep the same promises."""
 
-import queue
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coordinator.storage.errors import LogDamaged, StorageClosed, StorageError, StorageFailed
+from coordinator.storage.errors import LogDamaged, StorageClosed, StorageFailed
 from coordinator.storage.group import LogState
-from coordinator.storage.memory import MemoryFiles, MemoryLog, open_memory_log
 from coordinator.storage.record import LogBatch
 from coordinator.storage.recovery import LogContents
-from coordinator.storage.wal import LogWriter, open_log
 from coordinator.wire.raft import ConfState, Entry, HardState, SnapshotMetadata
-
-SEGMENT_BYTES = 16 << 10
-
-
-class Bench:
-    """Opens logs of one kind, and waits for what they say."""
-
-    log: LogWriter | MemoryLog
-    contents: LogContents
-
-    def open(self, **options: Any) -> LogContents:
-        raise NotImplementedError
-
-    def settle(self) -> None:
-        """Return when all callbacks of what was submitted have run."""
-        raise NotImplementedError
-
-    def write(self, *batches: LogBatch) -> None:
-        """Make batches durable, as one group where possible."""
-        outcomes: list[StorageError | None] = []
-        for batch in batches:
-            self.log.submit(batch, outcomes.append)
-        self.settle()
-        assert outcomes == [None] * len(batches)
-
-    def reopen(self) -> LogContents:
-        self.log.close()
-        return self.open()
-
-
-class DiskBench(Bench):
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-
-    def open(self, **options: Any) -> LogContents:
-        options = {"segment_bytes": SEGMENT_BYTES, "first_segment_bytes": SEGMENT_BYTES} | options
-        self.log, self.contents = open_log(self.directory, notify=self.calls.put, **options)
-        return self.contents
-
-    def settle(self) -> None:
-        done: list[StorageError | None] = []
-        self.log.submit(LogBatch(), done.append)
-        while not done:
-            self.calls.get(timeout=30)()
-
-
-class MemoryBench(Bench):
-    def __init__(self) -> None:
-        self.files = MemoryFiles()
-
-    def open(self, **options: Any) -> LogContents:
-        options = {"segment_bytes": SEGMENT_BYTES, "first_segment_bytes": SEGMENT_BYTES} | options
-        self.log, self.contents = open_memory_log(self.files, **options)
-        return self.contents
-
-    def settle(self) -> None:
-        assert isinstance(self.log, MemoryLog)
-        self.log.sync()
+from tests.storage.logs import (
+    SEGMENT_BYTES,
+    DiskLogBench,
+    LogBench,
+    MemoryLogBench,
+    batch,
+    entries,
+)
 
 
 @pytest.fixture(params=["disk", "memory"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path):
-    bench = DiskBench(tmp_path / "log") if request.param == "disk" else MemoryBench()
+    bench = DiskLogBench(tmp_path / "log") if request.param == "disk" else MemoryLogBench()
     bench.open()
     yield bench
     bench.log.close()
 
 
-def entries(first: int, last: int, term: int = 1, size: int = 20) -> list[Entry]:
-    return [
-        Entry(term, index, data=index.to_bytes(4, "big") * (size // 4))
-        for index in range(first, last + 1)
-    ]
-
-
-def batch(first: int, last: int, term: int = 1, size: int = 20) -> LogBatch:
-    return LogBatch(entries=entries(first, last, term, size))
-
-
-def test_new_log_is_empty(bench: Bench):
+def test_new_log_is_empty(bench: LogBench):
     """A new log holds nothing, and says so again when it is opened again."""
     for contents in (bench.contents, bench.reopen()):
         assert contents == LogContents()
         assert contents.last_index == 0
 
 
-def test_batches_come_back(bench: Bench):
+def test_batches_come_back(bench: LogBench):
     """What a callback reported durable is there, in order, when the log is opened again."""
     bench.write(batch(1, 3), LogBatch(hard_state=HardState(1, 2, 0)), batch(4, 4))
     bench.write(LogBatch(entries=entries(5, 6, term=2), hard_state=HardState(2, 2, 4)))
@@ -111,7 +45,7 @@ def test_batches_come_back(bench: Bench):
     assert (contents.boundary_index, contents.boundary_term, contents.torn_bytes) == (0, 0, 0)
 
 
-def test_callbacks_run_in_order(bench: Bench):
+def test_callbacks_run_in_order(bench: LogBench):
     """Callbacks run in the order of the submissions."""
     order: list[int] = []
     for index in range(1, 101):
@@ -120,7 +54,7 @@ def test_callbacks_run_in_order(bench: Bench):
     assert order == list(range(1, 101))
 
 
-def test_suffix_is_replaced(bench: Bench):
+def test_suffix_is_replaced(bench: LogBench):
     """Entries that start below the end replace everything from there on, in every later opening."""
     bench.write(batch(1, 10))
     bench.write(batch(6, 7, term=2))
@@ -129,7 +63,7 @@ def test_suffix_is_replaced(bench: Bench):
     assert bench.reopen().entries == entries(1, 5) + entries(6, 6, term=2) + entries(7, 9, term=3)
 
 
-def test_segments_rotate(bench: Bench):
+def test_segments_rotate(bench: LogBench):
     """A log grows over many segments, and a batch larger than a segment gets one of its own."""
     for index in range(1, 41):
         bench.write(batch(index, index, size=2000))
@@ -139,7 +73,7 @@ def test_segments_rotate(bench: Bench):
     assert bench.reopen().entries == expected
 
 
-def test_cut_drops_whole_segments(bench: Bench):
+def test_cut_drops_whole_segments(bench: LogBench):
     """After a cut the log starts at the cut, knows the term before it, and keeps its hard state."""
     bench.write(LogBatch(hard_state=HardState(3, 2, 0)))
     for index in range(1, 41):
@@ -152,7 +86,7 @@ def test_cut_drops_whole_segments(bench: Bench):
     assert contents.hard_state == HardState(3, 2, 0)
 
 
-def test_cut_beyond_what_is_durable_is_limited(bench: Bench):
+def test_cut_beyond_what_is_durable_is_limited(bench: LogBench):
     """A cut never drops more than the log holds, and one that frees nothing changes nothing."""
     bench.write(batch(1, 3))
     bench.log.cut(2)
@@ -167,7 +101,7 @@ def test_cut_beyond_what_is_durable_is_limited(bench: Bench):
     assert bench.reopen().last_index == 20
 
 
-def test_overwritten_segments_can_be_cut(bench: Bench):
+def test_overwritten_segments_can_be_cut(bench: LogBench):
     """A segment whose entries were all replaced or cut does not hold the log back."""
     for index in range(1, 20):
         bench.write(batch(index, index, size=4000))
@@ -181,7 +115,7 @@ def test_overwritten_segments_can_be_cut(bench: Bench):
     assert contents.entries == entries(11, 19, term=2, size=4000)
 
 
-def test_install_resets_the_log(bench: Bench):
+def test_install_resets_the_log(bench: LogBench):
     """A snapshot note voids everything before it, and the log continues after the snapshot."""
     note = SnapshotMetadata(ConfState(voters=(1, 2, 3)), index=100, term=7)
     bench.write(batch(1, 10))
@@ -195,7 +129,7 @@ def test_install_resets_the_log(bench: Bench):
     assert bench.reopen().last_index == 103
 
 
-def test_install_may_go_backwards_within_the_log(bench: Bench):
+def test_install_may_go_backwards_within_the_log(bench: LogBench):
     """A snapshot below the end of the log discards the conflicting entries above it."""
     bench.write(batch(1, 10))
     bench.write(LogBatch(install=SnapshotMetadata(index=5, term=4)))
@@ -204,7 +138,7 @@ def test_install_may_go_backwards_within_the_log(bench: Bench):
     assert bench.reopen().entries == entries(6, 6, term=4)
 
 
-def test_gap_stops_the_log(bench: Bench):
+def test_gap_stops_the_log(bench: LogBench):
     """A batch that does not continue the log is never written, and the log stops for good."""
     bench.write(batch(1, 3))
     outcomes: list[Any] = []
@@ -217,13 +151,13 @@ def test_gap_stops_the_log(bench: Bench):
     assert bench.reopen().last_index == 3
 
 
-def test_batch_with_a_hole_is_refused_at_once(bench: Bench):
+def test_batch_with_a_hole_is_refused_at_once(bench: LogBench):
     """A batch whose own indexes have gaps is refused before it is queued."""
     with pytest.raises(ValueError, match="gaps"):
         bench.log.submit(LogBatch(entries=[Entry(1, 1), Entry(1, 3)]), lambda error: None)
 
 
-def test_closed_log_takes_nothing(bench: Bench):
+def test_closed_log_takes_nothing(bench: LogBench):
     """What was submitted before closing is durable; nothing is accepted afterwards."""
     bench.write(batch(1, 2))
     bench.log.close()
@@ -233,8 +167,10 @@ def test_closed_log_takes_nothing(bench: Bench):
     assert bench.open().last_index == 2
 
 
-def test_missing_log_is_refused_where_one_must_exist(bench: Bench, tmp_path: Path):
+def test_missing_log_is_refused_where_one_must_exist(bench: LogBench, tmp_path: Path):
     """A member that has voted does not start with an empty log."""
-    other = DiskBench(tmp_path / "other") if isinstance(bench, DiskBench) else MemoryBench()
+    other = (
+        DiskLogBench(tmp_path / "other") if isinstance(bench, DiskLogBench) else MemoryLogBench()
+    )
     with pytest.raises(LogDamaged, match="missing"):
         other.open(create=False)
