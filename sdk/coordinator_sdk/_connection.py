@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from ._calls import BEAT, NOBODY, READ, Call
 from ._endpoints import Endpoint, RetryPolicy, Rotation
 from ._renewal import Renewals
-from ._session import BEAT, NOBODY, READ, Call, Session
+from ._session import Session
 from ._version import __version__
 from ._websocket import WebSocket
 from .errors import (
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TICK_SECONDS = 0.25
+ENVELOPE_BYTES = 64
+"""What a frame adds to its only request."""
 SILENCE_SECONDS_MAX = 10.0
 """How long a connection with something under way may stay silent."""
 
@@ -221,7 +224,8 @@ class Connection:
 
     def _send(self, socket: WebSocket, floor: int, batch: list[tuple[int, Struct]]) -> None:
         payload = MSGPACK.encode_requests(floor, batch)
-        if len(payload) <= self._request_bytes_max:
+        slack = ENVELOPE_BYTES if len(batch) == 1 else 0
+        if len(payload) <= self._request_bytes_max + slack:
             socket.send(payload)
         elif len(batch) > 1:
             half = len(batch) // 2

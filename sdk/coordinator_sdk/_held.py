@@ -7,9 +7,9 @@ import random
 from itertools import count
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
+from ._calls import CHANGE
 from ._connection import nothing, now
 from ._keys import to_milliseconds
-from ._session import CHANGE
 from ._streams import GrantStream, TicketStream
 from .errors import (
     AcquireTimeout,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
+from ._calls import CHANGE, READ
 from .errors import Compacted, CoordinatorError, NotFound, TopicTruncated, error_from_wire
 from .protocol import elections, kv, services, tickets, topics
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-READ, CHANGE = 0, 1
 CREDIT_ITEMS = 1024
 """How many items the server may send ahead of the reader."""
 

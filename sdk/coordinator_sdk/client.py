@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from ._connection import Connection
@@ -28,8 +27,6 @@ __all__ = ["Client"]
 ENDPOINTS_VARIABLE = "COORDINATOR_ENDPOINTS"
 CLOSE_SECONDS = 0.4
 """How long closing waits for the cluster to end the client's sessions."""
-
-_UNSET = RetryPolicy()
 
 
 def endpoints_of(given: tuple[str, ...]) -> list[Endpoint]:
@@ -77,7 +74,7 @@ class Client:
         connect_timeout: float = 5.0,
         timeout: float | None = 30.0,
         namespace: str = "default",
-        retry: RetryPolicy = _UNSET,
+        retry: RetryPolicy | None = None,
     ) -> None:
         """Prepare a client; nothing is sent yet.
 
@@ -101,7 +98,7 @@ class Client:
             raise InvalidRequest("connect_timeout: must be positive", field="connect_timeout")
         if timeout is not None and not timeout > 0:
             raise InvalidRequest("timeout: must be positive, or None", field="timeout")
-        policy = replace(_UNSET, deadline=timeout) if retry is _UNSET else retry
+        policy = RetryPolicy(deadline=timeout) if retry is None else retry
         self._endpoints = endpoints_of(endpoints)
         self._tls = tls
         self._auth = auth

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from ._calls import CHANGE
 from ._connection import Connection, decoder
 from ._held import Held
 from ._keys import Bytes, to_bytes
 from ._reader import Reader
-from ._session import CHANGE
 from ._streams import ElectionStream
 from .errors import LeadershipLost, NotHeld
 from .protocol.elections import (

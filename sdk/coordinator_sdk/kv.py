@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Literal, Self
 
+from ._calls import CHANGE
 from ._connection import Connection, decoder
 from ._keys import (
     Bytes,
     Guarding,
+    Identified,
     key_range,
     lease_id,
     to_bytes,
@@ -16,7 +18,6 @@ from ._keys import (
     to_milliseconds,
 )
 from ._reader import Reader
-from ._session import CHANGE
 from ._streams import CREDIT_ITEMS, Event, SyntheticEvent, WatchStream
 from .errors import Compacted, FutureRevision
 from .protocol.kv import (
@@ -42,7 +43,6 @@ from .protocol.kv import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .leases import Lease
     from .ops import Op
 
 __all__ = ["KV", "KeyWatch"]
@@ -78,7 +78,7 @@ class KV:
         key: Bytes,
         value: Bytes = b"",
         *,
-        lease: int | Lease = 0,
+        lease: int | Identified = 0,
         prev_kv: bool = False,
         ignore_value: bool = False,
         ignore_lease: bool = False,

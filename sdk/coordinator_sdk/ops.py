@@ -17,13 +17,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._keys import Bytes, Guarding, key_range, lease_id, to_bytes, to_guard
+from ._keys import Bytes, Guarding, Identified, key_range, lease_id, to_bytes, to_guard
 from .protocol.kv import Compare, CompareResult, CompareTarget, Delete, Guard, Put, Range, Txn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .leases import Lease
 
 __all__ = [
     "Op",
@@ -129,7 +128,7 @@ def put(
     key: Bytes,
     value: Bytes = b"",
     *,
-    lease: int | Lease = 0,
+    lease: int | Identified = 0,
     prev_kv: bool = False,
     guard: Guarding | Guard | None = None,
 ) -> Put:

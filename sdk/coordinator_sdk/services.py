@@ -7,9 +7,9 @@ import contextlib
 import random
 from typing import TYPE_CHECKING, Any, Self
 
+from ._calls import CHANGE
 from ._connection import Connection, decoder
 from ._reader import Reader
-from ._session import CHANGE
 from ._streams import ServiceStream
 from .errors import ClientClosed, ClientError, CoordinatorError, NotFound, OutcomeUnknown
 from .protocol.services import (

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from ._calls import CHANGE, Call
 from ._connection import Connection, decoder, nothing, now, process_facts
 from ._keys import to_milliseconds
 from ._renewal import CONNECTED, LOST, SUSPENDED, Renewal
-from ._session import CHANGE, Call
 from .errors import CoordinatorError, InvalidRequest, SessionNotFound
 from .protocol.sessions import (
     SessionClose,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Literal
 
+from ._calls import CHANGE
 from ._connection import Connection, decoder
 from ._keys import Bytes, Guarding, to_bytes, to_guard, to_milliseconds
 from ._reader import Reader
-from ._session import CHANGE
 from ._streams import CREDIT_ITEMS, SubscriptionStream
 from .errors import InvalidRequest
 from .protocol.topics import (
