@@ -64,12 +64,10 @@ def apply_delete(txn: DomainTxn, command: TopicDelete) -> TopicResult:
     record = _read(txn, namespace, topic)
     if record is None or record.is_deleted:
         return TopicResult(txn.revision - 1, changed=False)
-    _, last = model.bounds(txn, namespace, topic, record)
     record.is_deleted = True
-    record.first_sequence = last + 1
     record.marks = []
+    _drop_up_to(txn, namespace, topic, record, sequence=None)
     txn.cancel_timer(model.timer_key("age", namespace, topic))
-    _trim(txn, namespace, topic, record)
     _write(txn, namespace, topic, record)
     txn.set_timer(model.timer_key("forget", namespace, topic), DELETED_KEPT_MS)
     return TopicResult(txn.revision)
@@ -90,12 +88,14 @@ def apply_publish(txn: DomainTxn, command: TopicPublish) -> TopicPublishResult:
         _write(txn, namespace, topic, record)
     last = model.last_message(txn, namespace, topic, record.first_sequence)
     if last is None:
-        sequence, before = record.first_sequence, 0
+        sequence, before, revision = record.first_sequence, 0, record.last_revision
     else:
-        sequence = model.sequence_of(last.key) + 1
+        sequence, revision = model.sequence_of(last.key) + 1, last.mod_revision
         before = model.decode_head(last.value).cumulative
     cumulative = before + message_bytes(command)
-    message = MessageRecord(txn.meta.clock_ms, cumulative, before, command.payload, command.headers)
+    message = MessageRecord(
+        txn.meta.clock_ms, cumulative, before, revision, command.payload, command.headers
+    )
     txn.put(model.message_key(namespace, topic, sequence), model.encode(message))
     if last is None:
         _start_aging(txn, namespace, topic, record)
@@ -125,7 +125,7 @@ def on_timer(txn: DomainTxn, key: bytes) -> None:
         if record.is_trimming:
             txn.set_timer(key, DELETED_KEPT_MS)
         else:
-            txn.delete(model.topic_key(namespace, topic))
+            _forget(txn, namespace, topic, record)
 
 
 def _read(txn: DomainTxn, namespace: str, topic: str) -> TopicRecord | None:
@@ -147,9 +147,34 @@ def _new(
     """Make a topic; one that was deleted goes on where it ended."""
     record = TopicRecord(retention, txn.meta.clock_ms)
     if old is not None:
-        record.first_sequence, record.is_trimming = old.first_sequence, old.is_trimming
+        record.first_sequence, record.last_revision = old.first_sequence, old.last_revision
+        record.is_trimming = old.is_trimming
         txn.cancel_timer(model.timer_key("forget", namespace, topic))
+    elif (floor := txn.get(model.floor_key(namespace))) is not None:
+        record.first_sequence = model.decode_floor(floor.value) + 1
     return record
+
+
+def _forget(txn: DomainTxn, namespace: str, topic: str, record: TopicRecord) -> None:
+    """Forget a deleted topic; should it be created again, it begins above what it has used."""
+    txn.delete(model.topic_key(namespace, topic))
+    key, used = model.floor_key(namespace), record.first_sequence - 1
+    floor = txn.get(key)
+    if used > (0 if floor is None else model.decode_floor(floor.value)):
+        txn.put(key, model.encode(used))
+
+
+def _drop_up_to(
+    txn: DomainTxn, namespace: str, topic: str, record: TopicRecord, sequence: int | None
+) -> None:
+    """Let messages count as gone up to a sequence, or all of them, and delete a slice."""
+    last = model.last_message(txn, namespace, topic, record.first_sequence)
+    if last is not None:
+        end = model.sequence_of(last.key)
+        record.first_sequence = (end if sequence is None else min(sequence, end)) + 1
+        if record.first_sequence > end:
+            record.last_revision = last.mod_revision
+    _trim(txn, namespace, topic, record)
 
 
 # ---------------------------------------------------------------- age
@@ -173,8 +198,9 @@ def _tick(txn: DomainTxn, namespace: str, topic: str, record: TopicRecord) -> No
     tick_ms = _tick_ms(record.retention)
     record.marks.append(last)
     if len(record.marks) > -(-record.retention.max_age_ms // tick_ms):
-        record.first_sequence = max(record.first_sequence, record.marks.pop(0) + 1)
-        _trim(txn, namespace, topic, record)
+        aged = record.marks.pop(0)
+        if aged >= record.first_sequence:
+            _drop_up_to(txn, namespace, topic, record, aged)
     if last < record.first_sequence:
         record.marks = []
     else:

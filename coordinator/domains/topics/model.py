@@ -3,6 +3,7 @@
 =============================================  ===========================================
 ``(ns, topics, topic, name)``                  the topic: retention and where it begins
 ``(ns, topics, message, name, sequence)``      a message, written once
+``(ns, topics, floor)``                        the highest sequence of forgotten topics
 ``(ns, topics, age|trim|forget, name)``        keys of timers; no records
 =============================================  ===========================================
 
@@ -11,8 +12,11 @@ Invariants:
 - Messages below the topic's ``first_sequence`` count as gone, even while slices that delete
   them are still to come; the others have sequences without a gap.
 - The next sequence is that of the last message plus one, or ``first_sequence`` if there is
-  none. What deletes the last message sets ``first_sequence`` behind it, and a deleted topic
-  keeps its record for a while, so a sequence is never used twice.
+  none. What deletes the last message sets ``first_sequence`` behind it, a deleted topic keeps
+  its record for a while, and when that is forgotten its last sequence goes into the floor,
+  above which new topics begin: no topic uses a sequence twice.
+- Each message tells the revision of the one before it, and a topic without messages that of
+  its last one, so that it can be told whether messages after a revision are gone.
 - Each message carries the bytes of all messages up to and including itself, so that what is
   retained is a difference of two records.
 """
@@ -38,6 +42,7 @@ class TopicRecord(Struct, array_like=True):
         retention: What it keeps.
         created_ms: When it was created, by the cluster's clock.
         first_sequence: Messages below are gone.
+        last_revision: Revision of the last message, if there is none any more.
         marks: For the age of messages: the last sequence at each of the latest ticks.
         is_trimming: Whether a timer for the next slice of deletions runs.
         is_deleted: Whether this is only the memory of where a deleted topic ended.
@@ -46,17 +51,28 @@ class TopicRecord(Struct, array_like=True):
     retention: Retention
     created_ms: int
     first_sequence: int = 1
+    last_revision: int = 0
     marks: list[int] = []
     is_trimming: bool = False
     is_deleted: bool = False
 
 
 class MessageRecord(Struct, array_like=True, gc=False):
-    """A message. ``bytes_before`` is the ``cumulative`` of the one before it."""
+    """A message.
+
+    Attributes:
+        timestamp_ms: When it was published, by the cluster's clock.
+        cumulative: Bytes of all messages up to and including this one.
+        bytes_before: ``cumulative`` of the message before it.
+        revision_before: Revision of the message before it, 0 for the first one ever.
+        payload: What was published.
+        headers: Beside it.
+    """
 
     timestamp_ms: int
     cumulative: int
     bytes_before: int
+    revision_before: int
     payload: bytes
     headers: dict[str, str]
 
@@ -67,12 +83,14 @@ class MessageHead(Struct, array_like=True, gc=False):
     timestamp_ms: int
     cumulative: int
     bytes_before: int
+    revision_before: int
 
 
 encode = msgspec.msgpack.Encoder().encode
 decode_topic = msgspec.msgpack.Decoder(TopicRecord).decode
 decode_message = msgspec.msgpack.Decoder(MessageRecord).decode
 decode_head = msgspec.msgpack.Decoder(MessageHead).decode
+decode_floor = msgspec.msgpack.Decoder(int).decode
 
 
 class Records(Protocol):
@@ -98,6 +116,11 @@ def topic_key(namespace: str, topic: str) -> bytes:
 def message_key(namespace: str, topic: str, sequence: int) -> bytes:
     """Give the key of a message."""
     return systemkey.pack(namespace, DOMAIN, "message", topic, sequence)
+
+
+def floor_key(namespace: str) -> bytes:
+    """Give the key of the highest sequence that a forgotten topic has used."""
+    return systemkey.pack(namespace, DOMAIN, "floor")
 
 
 def timer_key(kind: str, namespace: str, topic: str) -> bytes:

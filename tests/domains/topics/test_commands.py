@@ -264,8 +264,32 @@ def test_a_deleted_topic_is_forgotten_in_the_end(machine):
     assert machine.get(model.topic_key(NS, TOPIC)) is not None, "messages are still there"
     run_slices(machine)
     run(machine, "forget")
-    assert (machine.keys, machine.timers) == ([], {})
-    assert publish(machine) == 1
+    assert (machine.keys, machine.timers) == ([model.floor_key(NS)], {})
+    assert publish(machine) == 151, "but none of its sequences is used again"
+
+
+def test_a_message_tells_the_revision_before(machine):
+    """Each message knows the revision of the one before it, even if that is gone."""
+    create(machine, max_age_ms=8000)
+    publish(machine)
+    first = machine.published
+    publish(machine)
+    second = machine.published
+
+    def before() -> int:
+        last = model.last_message(machine, NS, TOPIC, 0)
+        assert last is not None
+        return model.decode_head(last.value).revision_before
+
+    assert before() == first
+    for _ in range(AGE_TICKS + 1):
+        run(machine, "age")
+    assert publish(machine) == 3
+    assert before() == second
+    machine.apply(TopicDelete(NS, TOPIC))
+    third = machine.published - 1
+    publish(machine)
+    assert before() == third
 
 
 def test_a_late_timer_of_a_forgotten_topic_does_nothing(machine):
