@@ -47,6 +47,7 @@ class Limits:
         connections_per_address: Open connections of one address that is not this machine.
         in_flight: Requests of one connection without an answer; more wait.
         streams_per_connection: Watches, subscriptions and the like of one connection.
+        http_streams: Streams over plain HTTP.
         output_bytes: What a client may leave unread before it is cut off.
         fragments: Parts of one WebSocket message.
         control_frames: WebSocket pings and pongs between two of our own pings.
@@ -68,6 +69,7 @@ class Limits:
     connections_per_address: int = 5_000
     in_flight: int = 1024
     streams_per_connection: int = 10_000
+    http_streams: int = 1000
     output_bytes: int = 67_108_864
     fragments: int = 1024
     control_frames: int = 128

@@ -73,11 +73,11 @@ class Metrics:
 
     def histogram(self, name: str, help: str, histogram: Histogram) -> None:
         """Register a distribution of durations."""
-        assert name not in self._metrics and name not in self._histograms, name
+        assert name not in self.names(), name
         self._histograms[name] = (help, histogram)
 
     def _add(self, metric: Metric) -> None:
-        assert metric.name not in self._metrics and metric.name not in self._histograms, metric.name
+        assert metric.name not in self.names(), metric.name
         self._metrics[metric.name] = metric
 
     def names(self) -> list[str]:

@@ -15,27 +15,32 @@ What does not fit is written by hand on ``routes.router``, with `call` and `answ
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from inspect import Parameter as Argument
 from inspect import Signature
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi.exceptions import ValidationException
 from fastapi.routing import APIRoute
 from msgspec import Struct
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
 
 from coordinator.api import models
 from coordinator.api.registry import Caller
 from coordinator_sdk import errors
-from coordinator_sdk.errors import CoordinatorError, InvalidRequest
+from coordinator_sdk.errors import CoordinatorError, Internal, InvalidRequest
 
 if TYPE_CHECKING:
     from coordinator.api.dispatch import Dispatcher
 
+
+logger = logging.getLogger("coordinator.api")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -102,7 +107,15 @@ class JsonRoute(APIRoute):
             if request.method in ("POST", "PUT", "PATCH") and self.body_field is not None:
                 request = _StrictRequest(request.scope, request.receive)
                 await _check_body(request)
-            response: Response = await inner(request)
+            try:
+                response: Response = await inner(request)
+            except (CoordinatorError, HTTPException, ValidationException):
+                raise
+            except Exception as error:
+                logger.error("a request broke: %r", error, exc_info=error)
+                return answer_error(
+                    Internal("the member failed to serve the request; its log says more")
+                )
             return response
 
         return handle
@@ -154,8 +167,8 @@ def standing(request: Request) -> dict[str, str]:
     """Make the headers that tell who answers and where it stands."""
     node = request.app.state.node
     return {
-        "coordinator-cluster": models.format_id(node.identity.cluster_id),
-        "coordinator-member": models.format_id(node.identity.member_id),
+        "coordinator-cluster": models.format_id(node.cluster_id),
+        "coordinator-member": models.format_id(node.member_id),
         "coordinator-term": str(node.term),
         "coordinator-revision": str(node.revision),
     }
@@ -266,7 +279,12 @@ class Routes:
             descriptions: What the documentation says about fields.
         """
         shape = _Shape(method, path, kind, set(exclude), set(query))
-        endpoint = shape.endpoint(status, descriptions or {}, example)
+
+        async def serve(request: Request, body: Struct) -> Response:
+            revision, result = await call(request, body)
+            return answer_json(request, result, revision, status)
+
+        endpoint = shape.endpoint(serve, descriptions or {}, example)
         kinds = [*ALWAYS, *(() if method == "GET" else CHANGES), *raises]
         self.router.add_api_route(
             path,
@@ -279,6 +297,58 @@ class Routes:
             response_model=None,
             status_code=status,
         )
+
+    def stream(
+        self,
+        path: str,
+        kind: type[Struct],
+        items: Sequence[type[Struct]],
+        *,
+        summary: str,
+        description: str = "",
+        exclude: Iterable[str] = ("credit",),
+        raises: Sequence[type[CoordinatorError]] = (),
+        descriptions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Serve an operation that opens a stream under GET, as events or lines.
+
+        Args:
+            path: The path below the prefix.
+            kind: The request struct of the operation.
+            items: The types of the stream's items.
+            summary: One line for the documentation.
+            description: More of it; by default the docstring of ``kind``.
+            exclude: Fields that keep their default here.
+            raises: The errors of this operation besides those that all have.
+            descriptions: What the documentation says about fields.
+        """
+        from coordinator.api.streaming import answer_stream
+
+        shape = _Shape("GET", path, kind, set(exclude), set())
+
+        async def serve(request: Request, body: Struct) -> Response:
+            return await answer_stream(request, body, items, caller_of(request))
+
+        endpoint = shape.endpoint(serve, descriptions or {}, None)
+        self.router.add_api_route(
+            path,
+            endpoint,
+            methods=["GET"],
+            summary=summary,
+            description=description or kind.__doc__,
+            operation_id=operation_id(kind),
+            responses=documented(stream_content(items), 200, [*ALWAYS, *raises]),
+            response_model=None,
+        )
+
+
+def stream_content(items: Sequence[type[Struct]]) -> dict[str, Any]:
+    """Document the two formats of a stream; in both, an item is one of ``items`` as JSON."""
+    for item in items:
+        _ANSWERS[item.__name__] = item
+    refs = [{"$ref": f"#/components/schemas/{item.__name__}"} for item in items]
+    text = {"schema": {"type": "string", "description": "Events; their data is an item."}}
+    return {"text/event-stream": text, "application/x-ndjson": {"schema": {"anyOf": refs}}}
 
 
 def operation_id(kind: type[Struct]) -> str:
@@ -304,7 +374,10 @@ class _Shape:
         self.readers: dict[str, Callable[[Any], Any]] = {}
 
     def endpoint(
-        self, status: int, descriptions: Mapping[str, str], example: Mapping[str, Any] | None
+        self,
+        serve: Callable[[Request, Struct], Awaitable[Response]],
+        descriptions: Mapping[str, str],
+        example: Mapping[str, Any] | None,
     ) -> Callable[..., Any]:
         """Make the function that FastAPI calls; it reads its signature to know the fields."""
         arguments = [
@@ -319,8 +392,7 @@ class _Shape:
             body = values.pop("body", None)
             for name, read in readers.items():
                 values[name] = read(values[name])
-            revision, result = await call(request, models.struct_of(kind, body, **values))
-            return answer_json(request, result, revision, status)
+            return await serve(request, models.struct_of(kind, body, **values))
 
         endpoint.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
         endpoint.__name__ = operation_id(kind)

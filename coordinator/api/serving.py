@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from coordinator.api.gate import Gate
 from coordinator.config import Config, Limits
+from coordinator_sdk.errors import Exhausted, Stopping
 from coordinator_sdk.protocol.codec import CODECS, RequestDecoder
 
 if TYPE_CHECKING:
     from coordinator.api.dispatch import Dispatcher
+    from coordinator.api.streaming import HttpStream
     from coordinator.api.websocket import WebSocketConnection
     from coordinator.node.node import Node
 
@@ -65,6 +67,7 @@ class Serving:
         limits: What each may ask.
         decoders: Frame decoders by subprotocol.
         websockets: Every WebSocket, as keys.
+        http_streams: Every stream over HTTP, as keys.
     """
 
     def __init__(self, node: Node, dispatcher: Dispatcher, config: Config, census: Census) -> None:
@@ -77,6 +80,22 @@ class Serving:
             name: RequestDecoder(tuple(dispatcher.table), codec) for name, codec in CODECS.items()
         }
         self.websockets: dict[WebSocketConnection, None] = {}
+        self.http_streams: dict[HttpStream, None] = {}
+
+    def admit_stream(self, stream: HttpStream) -> None:
+        """Register a stream over HTTP.
+
+        Raises:
+            Exhausted: There are too many.
+        """
+        if len(self.http_streams) >= self.limits.http_streams:
+            raise Exhausted("too many streams over HTTP", limit="http_streams")
+        self.http_streams[stream] = None
+
+    def close_streams(self) -> None:
+        """End the streams over HTTP, so that their responses end."""
+        for stream in list(self.http_streams):
+            stream.stop(Stopping("the member is shutting down"))
 
 
 def is_this_machine(address: str) -> bool:

@@ -1,0 +1,172 @@
+"""Listening, serving, and stopping in time: uvicorn's server on several sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Generator, Sequence
+from functools import partial
+from typing import Any
+
+import uvicorn
+
+from coordinator.api.protocol import HttpProtocol
+from coordinator.api.serving import Serving
+from coordinator.api.websocket import WebSocketConnection
+from coordinator.config import Config, parse_url
+
+BACKLOG = 1024
+STOP_S = 1.5
+"""How long clients and requests under way may take when the server stops."""
+
+
+class CannotListen(Exception):
+    """An address can't be listened on; the message says what to do."""
+
+
+def listen(config: Config) -> list[tuple[socket.socket, ssl.SSLContext | None]]:
+    """Bind every address of ``--listen-client-urls``; connections are refused until it serves.
+
+    Raises:
+        CannotListen: One is taken, or not of this machine.
+    """
+    context = tls_context(config) if config.cert_file else None
+    bound: list[tuple[socket.socket, ssl.SSLContext | None]] = []
+    try:
+        for url in config.listen_client_urls:
+            address = parse_url(url)
+            found = socket.getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            # A name such as localhost may have two addresses; one that works is enough.
+            family, _, _, _, place = sorted(found, key=lambda one: one[0] != socket.AF_INET)[0]
+            one = socket.socket(family, socket.SOCK_STREAM)
+            bound.append((one, context if address.scheme == "https" else None))
+            one.setblocking(False)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind(place)
+    except OSError as error:
+        for one, _ in bound:
+            one.close()
+        raise CannotListen(
+            f"cannot listen on {url}: {error.strerror or error}. Stop what uses it, or choose "
+            "another address with --listen-client-urls"
+        ) from error
+    return bound
+
+
+def tls_context(config: Config) -> ssl.SSLContext:
+    """Make the TLS context of the client port.
+
+    Raises:
+        CannotListen: Certificate and key can't be read or do not belong together.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(config.cert_file, config.key_file)
+        if config.client_cert_auth:
+            context.load_verify_locations(config.trusted_ca_file)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ValueError) as error:
+        raise CannotListen(
+            f"--cert-file {config.cert_file}, --key-file {config.key_file}: {error}"
+        ) from error
+    return context
+
+
+class Server(uvicorn.Server):
+    """Serves an application until told to stop."""
+
+    def __init__(
+        self,
+        app: Any,
+        serving: Serving,
+        sockets: Sequence[tuple[socket.socket, ssl.SSLContext | None]],
+    ) -> None:
+        limits = serving.limits
+        settings: dict[str, Any] = {
+            "http": partial(HttpProtocol, serving),
+            "ws": lambda **_: WebSocketConnection(serving),
+        }
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=limits.keep_alive_s,  # type: ignore[arg-type]
+                timeout_graceful_shutdown=1,
+                **settings,
+            )
+        )
+        self._serving = serving
+        self._sockets = sockets
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask it to stop; `serve` returns soon after."""
+        self.should_exit = True
+        self._stop.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave signals to the caller."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections on every socket."""
+        loop = asyncio.get_running_loop()
+        await self.on_tick(0)
+
+        def make() -> asyncio.Protocol:
+            return HttpProtocol(self._serving, self.config, self.server_state, {}, loop)
+
+        self.servers = [
+            await loop.create_server(
+                make,
+                sock=one,
+                ssl=context,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=self._serving.limits.header_s if context else None,
+            )
+            for one, context in self._sockets
+        ]
+        self.started = True
+
+    async def main_loop(self) -> None:
+        """Keep the date header right until told to stop."""
+        while not self.should_exit:
+            await self.on_tick(0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, tell every client, and give what is under way a moment."""
+        serving = self._serving
+        for server in self.servers:
+            server.close()
+        for connection in list(serving.websockets):
+            connection.shutdown()
+        serving.close_streams()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        deadline = asyncio.get_running_loop().time() + STOP_S
+        while self._is_busy() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - uvicorn's sets tell nobody
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        transports = [one.transport for one in serving.websockets]
+        transports += [one.transport for one in self.server_state.connections]
+        for transport in transports:
+            transport.abort()
+
+    def _is_busy(self) -> bool:
+        return bool(self.server_state.connections or self._serving.websockets)

@@ -1,0 +1,1 @@
+"""Command lines: `coordinator`, the server, and `coordctl`, the client."""
