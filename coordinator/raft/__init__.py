@@ -52,9 +52,10 @@ Starting
 
 Members have positive ids that are never used again. A new group starts from storages with the same
 snapshot at an index of at least 1 whose configuration names the first members: a member that joins
-later then has to be sent a snapshot, and learns the configuration with it. After a restart
-`applied` tells from where entries are handed out; the storage must know the configuration at that
-index.
+later then has to be sent a snapshot, and learns the configuration with it. Their hard state is
+best given the term of that snapshot, so that the first election takes place in a later one. After
+a restart `applied` tells from where entries are handed out; the storage must know the
+configuration at that index.
 
 Membership
 ----------

@@ -90,8 +90,9 @@ class Raft:
         self.config = config
         self.id = config.id
         self.logger = config.logger
+        # At least 1: zero would hand out nothing, one hands out one entry at a time.
         self.log = RaftLog(
-            config.storage, config.max_committed_size_per_ready or config.max_size_per_msg
+            config.storage, config.max_committed_size_per_ready or config.max_size_per_msg or 1
         )
         self.tracker = ProgressTracker(config.max_inflight_msgs, config.max_inflight_bytes)
         self.state = FOLLOWER

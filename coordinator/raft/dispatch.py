@@ -66,7 +66,7 @@ _LEADER: Final[dict[MessageType, Handler]] = {
     MessageType.MSG_CHECK_QUORUM: leader.on_check_quorum,
     MessageType.MSG_PROP: leader.on_proposal,
     MessageType.MSG_READ_INDEX: reads.on_read_index,
-    MessageType.MSG_APP_RESP: leader.with_progress(leader.on_append_response),
+    MessageType.MSG_APP_RESP: leader.on_append_response,
     MessageType.MSG_HEARTBEAT_RESP: leader.with_progress(leader.on_heartbeat_response),
     MessageType.MSG_SNAP_STATUS: leader.with_progress(leader.on_snapshot_status),
     MessageType.MSG_UNREACHABLE: leader.with_progress(leader.on_unreachable),

@@ -93,8 +93,12 @@ def _admit_conf_change(raft: Raft, entry: Entry, index: int) -> Entry:
     return entry
 
 
-def on_append_response(raft: Raft, message: Message, its: Progress) -> None:
+def on_append_response(raft: Raft, message: Message) -> None:
     """Learn how far a follower's log agrees (or one's own is durable), and what follows from it."""
+    its = raft.tracker.progress.get(message.from_)
+    if its is None:
+        raft.logger.debug("%x no progress available for %x", raft.id, message.from_)
+        return
     its.recent_active = True
     if message.reject:
         _step_back(raft, message, its)

@@ -226,12 +226,13 @@ class RawNode:
             rd.soft_state = raft.soft_state()
             self._prev_lead = raft.lead
             self._prev_state = raft.state
-        if self._hard_state_changed():
-            prev = self._prev_hard_state
+        prev = self._prev_hard_state
+        if raft.term != prev.term or raft.vote != prev.vote:
             rd.hard_state = self._prev_hard_state = raft.hard_state()
-            # The commit index may be lost: it is found again from the others.
-            if raft.term != prev.term or raft.vote != prev.vote:
-                rd.must_sync = True
+            rd.must_sync = True
+        elif log.committed != prev.commit:
+            # Need not be durable: should it be lost, it is found again from the others.
+            rd.hard_state = self._prev_hard_state = raft.hard_state()
         if self._async_storage_writes:
             self._enqueue_storage_messages(rd)
         else:

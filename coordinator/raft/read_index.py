@@ -18,7 +18,17 @@ from coordinator.wire.raft import Message
 class ReadOnly:
     """The reads of one leader in one term, in the order they came in."""
 
-    __slots__ = ("_acks", "_confirmed", "_unconfirmed", "_unconfirmed_max", "option")
+    __slots__ = (
+        "_acks",
+        "_confirmed",
+        "_configured",
+        "_unconfirmed",
+        "_unconfirmed_max",
+        "option",
+    )
+
+    option: ReadOnlyOption
+    """How reads are confirmed from now on."""
 
     def __init__(self, option: ReadOnlyOption, unconfirmed_max: int) -> None:
         """Start without reads.
@@ -27,7 +37,7 @@ class ReadOnly:
             option: How reads are confirmed.
             unconfirmed_max: Reads that may wait; further ones are dropped.
         """
-        self.option = option
+        self.option = self._configured = option
         self._unconfirmed_max = unconfirmed_max
         self._unconfirmed: deque[tuple[Message, int]] = deque()
         # Number of the last read that was confirmed; the first one waiting has the next number.
@@ -37,7 +47,15 @@ class ReadOnly:
 
     def fresh(self) -> "ReadOnly":
         """Return an empty one with the same settings, for the next term."""
-        return ReadOnly(self.option, self._unconfirmed_max)
+        return ReadOnly(self._configured, self._unconfirmed_max)
+
+    def forfeit_lease(self) -> None:
+        """Confirm reads by a quorum for the rest of the term.
+
+        A member that has been told to stand for election may do so at any time, and is elected
+        although others still hear from this leader: its lease is worth nothing from then on.
+        """
+        self.option = ReadOnlyOption.SAFE
 
     def add(self, request: Message, commit: int) -> bool:
         """Note a read. Returns False if too many are waiting.

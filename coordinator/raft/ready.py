@@ -58,7 +58,8 @@ class Ready(msgspec.Struct, gc=False):
     soft_state: SoftState | None = None
     """Set if it has changed."""
     must_sync: bool = False
-    """Whether storing `hard_state` and `entries` must be durable; otherwise a crash may undo it."""
+    """Whether storing `hard_state` and `entries` must be durable; otherwise a crash may undo it.
+    A snapshot must be durable in any case."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""

@@ -112,4 +112,5 @@ def broadcast_heartbeat(raft: Raft) -> None:
 
 def send_timeout_now(raft: Raft, to: int) -> None:
     """Tell the chosen successor to stand for election at once (Raft thesis §3.10)."""
+    raft.read_only.forfeit_lease()
     raft.send(Message(MessageType.MSG_TIMEOUT_NOW, to))

@@ -38,6 +38,8 @@ class Case:
     arguments: tuple[Argument, ...]
     input: str
     expected: str
+    output_span: tuple[int, int]
+    """Where the output stands: from which line, counted from 0, up to but not including which."""
 
     def words(self) -> list[str]:
         """Return the arguments without values."""
@@ -80,6 +82,7 @@ class _Lines:
     def __init__(self, text: str) -> None:
         self._lines = text.splitlines()
         self.number = 0
+        self.ended_blank = False
 
     def next(self) -> str | None:
         if self.number >= len(self._lines):
@@ -103,9 +106,11 @@ def read_cases(path: Path) -> list[Case]:
         while command.endswith("\\"):
             command = command[:-1].strip() + " " + (lines.next() or "").strip()
         given, has_output = _read_input(lines)
+        before = lines.number
         expected = _read_output(lines) if has_output else ""
+        after = max(before, lines.number - lines.ended_blank)
         name, arguments = parse_command(command)
-        cases.append(Case(path, start, name, arguments, given, expected))
+        cases.append(Case(path, start, name, arguments, given, expected, (before, after)))
     return cases
 
 
@@ -122,6 +127,7 @@ def _read_output(lines: _Lines) -> str:
     output: list[str] = []
     if lines.peek() == "----":
         lines.next()
+        lines.ended_blank = False
         while (line := lines.next()) is not None:
             if line == "----" and lines.peek() == "----":
                 lines.next()
@@ -130,4 +136,6 @@ def _read_output(lines: _Lines) -> str:
         return "".join(f"{text}\n" for text in output)
     while (line := lines.next()) is not None and line.strip():
         output.append(line)
+    # The blank line that ends an output does not belong to it.
+    lines.ended_blank = line is not None
     return "".join(f"{text}\n" for text in output)

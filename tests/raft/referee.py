@@ -4,6 +4,8 @@ Usage: `python -m tests.raft.referee DIR`. Files with commands about quorums or 
 changes are tables over pure functions; all others drive a group of members. Whole outputs are
 compared, case by case, with log lines left out of both sides. The last line is `N passed, M
 failed`; the exit code is 1 if anything failed.
+
+`python -m tests.raft.referee --rewrite FILE` records the outputs of one file anew.
 """
 
 import difflib
@@ -93,10 +95,22 @@ def judge(folder: Path) -> list[Verdict]:
     return [verdict for path in transcript_files(folder) for verdict in judge_file(path)]
 
 
+def rewrite(path: Path) -> None:
+    """Replace every output in a file by the actual one. The result has to be read and judged."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for verdict in reversed(judge_file(path)):
+        first, end = verdict.case.output_span
+        lines[first:end] = (verdict.actual.rstrip("\n") or "ok").splitlines()
+    path.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
 def main(arguments: list[str]) -> int:
     """Run every file under the folder named by the only argument."""
+    if len(arguments) == 2 and arguments[0] == "--rewrite":
+        rewrite(Path(arguments[1]))
+        return 0
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
-        sys.stderr.write("usage: python -m tests.raft.referee DIR\n")
+        sys.stderr.write("usage: python -m tests.raft.referee DIR | --rewrite FILE\n")
         return 2
     verdicts = judge(Path(arguments[0]))
     failed = [verdict for verdict in verdicts if not verdict.passed]
