@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from coordinator import __version__
-from coordinator.api import cluster, health, keyspace, keyspace_http, sessions
+from coordinator.api import cluster, health, keyspace, keyspace_http, sessions, streams
 from coordinator.api.dispatch import Dispatcher
 from coordinator.api.http import answer_error, answer_schemas
 from coordinator.api.pages import Pages, page_folder
@@ -51,6 +51,7 @@ def build_app(node: Node, domains: Sequence[DomainApi]) -> FastAPI:
     census = Census(config.limits)
     groups = [
         keyspace.operations(config.limits),
+        streams.operations(),
         sessions.operations(),
         cluster.operations(census),
         *(domain.operations for domain in domains),

@@ -17,8 +17,10 @@ from coordinator.api.registry import Caller
 from coordinator.config import Limits
 from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, UnknownOperation
 from coordinator_sdk.protocol.codec import MSGPACK, Codec
+from coordinator_sdk.protocol.kv import WatchCancelled
 
 if TYPE_CHECKING:
+    from coordinator.keyspace.watcher import EncodedBatch
     from coordinator.node.node import Node
 
 __all__ = ["Connection", "OneCall", "Stream"]
@@ -47,6 +49,7 @@ class Connection:
         in_flight: Requests without an answer.
         streams: The open streams by the id of the request that opened them.
         opening: The ids of those whose request has no answer yet.
+        watches: Where the hub delivers the events of its watches.
     """
 
     def __init__(self, node: Node, caller: Caller, codec: Codec, limits: Limits) -> None:
@@ -60,6 +63,7 @@ class Connection:
         self.in_flight = 0
         self.streams: dict[int, Stream] = {}
         self.opening: set[int] = set()
+        self.watches = WatchSink(self)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # What differs from one kind of connection to the other.
@@ -134,6 +138,29 @@ class Connection:
             stream.cancel()
         for task in list(self._tasks):
             task.cancel()
+
+
+class WatchSink:
+    """All watches of one connection, as the hub sees them."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client reads too slowly."""
+        return self._connection.is_full
+
+    def deliver(self, ids: list[int], revision: int, batch: EncodedBatch) -> None:
+        """Send an item, encoded once for all connections that speak alike."""
+        connection = self._connection
+        codec = connection.codec
+        connection.deliver(ids, revision, batch.encoded(codec.name, codec.encode_value))
+        if type(batch.item) is WatchCancelled:
+            for id in ids:
+                connection.close_stream(id)
 
 
 class OneCall(Connection):

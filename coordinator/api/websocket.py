@@ -482,6 +482,8 @@ class WebSocketConnection(asyncio.Protocol, Connection):
         """The client has caught up."""
         self.is_full = False
         self._resume()
+        if self.node.hub.is_lagging:
+            self.node.catch_up()
 
     def _resume(self) -> None:
         while self._deferred and not self.is_full and self._size < WRITE_HIGH_BYTES:
