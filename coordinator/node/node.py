@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator import __version__
 from coordinator.keyspace.records import USER
-from coordinator.keyspace.watch import WatchHub
+from coordinator.keyspace.watch import Fetch, WatchHub
 from coordinator.node.boot import Booted, boot
 from coordinator.node.chores import Housekeeping, Retention
 from coordinator.node.loop import TurnLoop, monotonic_ms
@@ -79,7 +79,7 @@ class Node:
         self.replica: Replica = booted.replica
         self.machine = booted.machine
         self.keyspace = booted.machine.keyspace
-        self.hub = WatchHub(self.keyspace)
+        self.hub = WatchHub(self.keyspace.log, self.keyspace.compact_revision)
         self._housekeeping = Housekeeping(
             self.machine, _retention(self.config), self.config.quota_backend_bytes
         )
@@ -259,8 +259,8 @@ class Node:
         """Give how long a lease lives on; -1 if it does not exist."""
         return self.replica.clock.remaining_ms(lease, monotonic_ms())
 
-    async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes]:
-        """Fetch values of the past from the state database, by (mod_revision, sub)."""
+    async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes | None]:
+        """Fetch values of the past, by (mod_revision, sub); None for what compaction took."""
         return await self._persistence.old_values(wanted)
 
     def members(self) -> list[MemberInfo]:
@@ -297,7 +297,7 @@ class Node:
             keyspace.bytes_used,
             self.machine.quota_bytes,
             self.alarms(),
-            watches=self.hub.watcher_count,
+            watches=len(self.hub),
             leases=len(keyspace.leases),
             uptime_ms=int((time.monotonic() - self.started_at) * 1000),
         )
@@ -321,6 +321,8 @@ class Node:
 
     def _after_apply(self) -> None:
         self._persistence.collect()
+        if self.keyspace.compact_revision != self.hub.compact_revision:
+            self.hub.compacted(self.keyspace.compact_revision)
         if self.hub.is_lagging:
             self.catch_up()
 
@@ -340,10 +342,16 @@ class Node:
             self._catching_up = task
             task.add_done_callback(self._fed)
 
-    async def _feed(self, fetches: list[Any]) -> None:
+    async def _feed(self, fetches: list[Fetch]) -> None:
+        """Read the past from the database, and give it to the watches that wait for it."""
         for fetch in fetches:
-            rows = await self._persistence.old_revisions(fetch.first_revision, fetch.last_revision)
-            self.hub.feed(fetch, rows)
+            rows = await self._persistence.old_revisions(fetch.first, fetch.last)
+            # Below the compact revision, revisions may have lost some of their rows by now.
+            kept = [row for row in rows if row[0] >= self.keyspace.compact_revision]
+            past = self.keyspace.events_of_rows(kept, fetch.prev_kv)
+            if past.missing:
+                past.fill(await self._persistence.old_values(past.missing))
+            self.hub.feed(fetch, past.revisions)
 
     def _fed(self, task: asyncio.Task[None]) -> None:
         self._catching_up = None
