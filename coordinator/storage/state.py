@@ -111,10 +111,12 @@ class StateStore:
         self.path = path
         self._durable_index = 0
         self._engine = engine
-        self._is_closed = False
         self._writer: AsyncConnection
-        self._reader: AsyncConnection
-        self._reading = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._is_closed = False
+        self._lent = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     @classmethod
     async def open(cls, path: str | os.PathLike[str]) -> "StateStore":
@@ -130,7 +132,6 @@ class StateStore:
         store = cls(Path(path), open_engine(Path(path)))
         try:
             store._writer = await store._connect()
-            store._reader = await store._connect()
             index = (await store.load_meta()).get("applied_index", 0)
             if not isinstance(index, int):
                 raise StateDamaged(f"{store.path} has an applied index of {index!r}")
@@ -146,13 +147,16 @@ class StateStore:
         return self._durable_index
 
     async def close(self) -> None:
-        """Close all connections; SQLite then moves its own log into the database."""
+        """Close all connections; SQLite then moves its own log into the database.
+
+        Waits for the reads and the write in progress, pinned snapshots among them.
+        """
         if self._is_closed:
             return
         self._is_closed = True
-        async with self._reading:
-            await self._reader.close()
-        await self._writer.close()
+        await self._is_idle.wait()
+        async with self._writing:
+            await self._writer.close()
         await self._engine.dispose()
 
     # Reading.
@@ -244,21 +248,21 @@ class StateStore:
 
         What is written meanwhile is not seen, and cannot be moved out of SQLite's own log.
         """
-        connection = await self._connect()
-        try:
-            await _execute(connection, "BEGIN")
-            # A transaction sees the state of its first read, not of its beginning.
-            await _execute(connection, "SELECT 1 FROM meta LIMIT 1")
-            yield connection
-        finally:
-            await asyncio.shield(_end(connection))
+        async with self._lend() as connection:
+            try:
+                await _execute(connection, "BEGIN")
+                # A transaction sees the state of its first read, not of its beginning.
+                await _execute(connection, "SELECT 1 FROM meta LIMIT 1")
+                yield connection
+            finally:
+                await asyncio.shield(_roll_back(connection))
 
     # Writing.
 
     async def write(self, batch: StateBatch) -> None:
         """Write a batch as one durable transaction.
 
-        Must not be called again before it returns.
+        A write that is cancelled may take place all the same.
 
         Raises:
             NoSpace: The disk is full; nothing was written.
@@ -266,22 +270,26 @@ class StateStore:
             StorageClosed: `close` has been called.
             KeyError: The batch names a table that does not exist.
         """
-        if self._is_closed:
-            raise StorageClosed("the state database has been closed")
+        self._require_open()
         statements = list(_statements(batch))
-        try:
-            await _execute(self._writer, "BEGIN IMMEDIATE")
+        index = batch.meta.get("applied_index", self._durable_index)
+        assert isinstance(index, int)
+        # SQLAlchemy gives up a connection on which a statement was cancelled: let it finish.
+        await asyncio.shield(self._commit(statements, index))
+
+    async def _commit(self, statements: list[tuple[str, list[Any]]], index: int) -> None:
+        async with self._writing:
             try:
-                for statement, parameters in statements:
-                    await self._writer.exec_driver_sql(statement, parameters)
-                await self._writer.exec_driver_sql("COMMIT")
-            except BaseException:
-                await asyncio.shield(_roll_back(self._writer))
-                raise
-        except exc.SQLAlchemyError as error:
-            raise translate_state(error, f"writing {self.path}") from error
-        index = batch.meta.get("applied_index")
-        if isinstance(index, int):
+                await _execute(self._writer, "BEGIN IMMEDIATE")
+                try:
+                    for statement, parameters in statements:
+                        await self._writer.exec_driver_sql(statement, parameters)
+                    await self._writer.exec_driver_sql("COMMIT")
+                except exc.SQLAlchemyError:
+                    await _roll_back(self._writer)
+                    raise
+            except exc.SQLAlchemyError as error:
+                raise translate_state(error, f"writing {self.path}") from error
             self._durable_index = index
 
     async def vacuum_into(self, target: str | os.PathLike[str]) -> None:
@@ -291,11 +299,29 @@ class StateStore:
             NoSpace: The disk is full; the target has to be removed.
             StorageFailed: The copy could not be written.
         """
-        connection = await self._connect()
-        try:
+        async with self._lend() as connection:
             await _execute(connection, "VACUUM INTO ?", (os.fspath(target),))
+
+    @asynccontextmanager
+    async def _lend(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection to one reader, who may be cancelled at any time."""
+        self._require_open()
+        self._lent += 1
+        self._is_idle.clear()
+        try:
+            connection = await self._connect()
+            try:
+                yield connection
+            finally:
+                await asyncio.shield(connection.close())
         finally:
-            await asyncio.shield(connection.close())
+            self._lent -= 1
+            if not self._lent:
+                self._is_idle.set()
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise StorageClosed("the state database has been closed")
 
     async def _connect(self) -> AsyncConnection:
         try:
@@ -304,10 +330,8 @@ class StateStore:
             raise translate_state(error, f"opening {self.path}") from error
 
     async def _fetch(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
-        async with self._reading:
-            if self._is_closed:
-                raise StorageClosed("the state database has been closed")
-            return await _execute(self._reader, query, parameters)
+        async with self._lend() as connection:
+            return await _execute(connection, query, parameters)
 
 
 _RANGE: Final = f"{_SELECT_VERSIONS.partition(' ORDER')[0]} WHERE mod_revision BETWEEN ? AND ?"
@@ -449,8 +473,3 @@ async def _roll_back(connection: AsyncConnection) -> None:
     except exc.SQLAlchemyError:
         # The error that led here is the one to report.
         return
-
-
-async def _end(connection: AsyncConnection) -> None:
-    await _roll_back(connection)
-    await connection.close()

@@ -92,15 +92,19 @@ class WriteBehind:
         self._task = asyncio.create_task(self._run(), name="write-behind")
 
     def add(self, batch: StateBatch) -> None:
-        """Queue the changes of a turn; never waits. Nothing happens after a failure.
+        """Queue the changes of a turn; never waits.
+
+        After a failure nothing is kept, and `flush` says so.
 
         Args:
             batch: The changes; not to be touched afterwards.
         """
-        if self._error is not None or not batch:
+        if not batch:
+            return
+        self._added += 1
+        if self._error is not None:
             return
         self._pending.add(batch)
-        self._added += 1
         self._has_work.set()
         if self._pending.batch.nbytes >= self._flush_bytes:
             self._is_urgent.set()
@@ -200,7 +204,7 @@ class WriteBehind:
         """Write what has gathered; wait while the disk is full, unless closing."""
         batch = self._writing.finish()
         was_full = False
-        while True:
+        while batch:
             try:
                 await self._store.write(batch)
                 break

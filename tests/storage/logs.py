@@ -8,6 +8,7 @@ from typing import Any
 
 from coordinator.storage.errors import StorageError
 from coordinator.storage.files import DiskFiles
+from coordinator.storage.group import LogState
 from coordinator.storage.memory import MemoryFiles, MemoryLog, open_memory_log
 from coordinator.storage.record import LogBatch
 from coordinator.storage.recovery import LogContents
@@ -47,12 +48,17 @@ class DiskLogBench(LogBench):
     def __init__(self, directory: Path, files: DiskFiles | None = None) -> None:
         self.directory = directory
         self.files = files
+        self.states: list[LogState] = []
         self.calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     def open(self, **options: Any) -> LogContents:
         options = {"segment_bytes": SEGMENT_BYTES, "first_segment_bytes": SEGMENT_BYTES} | options
         self.log, self.contents = open_log(
-            self.directory, notify=self.calls.put, files=self.files, **options
+            self.directory,
+            notify=self.calls.put,
+            on_state=self.states.append,
+            files=self.files,
+            **options,
         )
         return self.contents
 
