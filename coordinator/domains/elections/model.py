@@ -146,13 +146,11 @@ def state_change(records: Records, revision: int, namespace: str, name: str) -> 
     return _change(revision, held)
 
 
-def change(revision: int, events: Sequence[Event]) -> ElectionChange | None:
-    """Show what one revision did to the leader's record; None if it did nothing.
+def change(revision: int, events: Sequence[Event]) -> ElectionChange:
+    """Show what one revision did to the leader's record.
 
     A leader that goes and its successor that comes are one change: the last event counts.
     """
-    if not events:
-        return None
     last = events[-1]
     return _change(revision, last.kv if last.type == EventType.PUT else None)
 

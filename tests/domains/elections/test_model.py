@@ -28,10 +28,10 @@ def machine() -> FakeMachine:
 def changes(machine: FakeMachine) -> list[ElectionChange]:
     key = model.leader_key(NS, NAME)
     found = [
-        model.change(revision, [event for event in events if event.kv.key == key])
+        (revision, [event for event in events if event.kv.key == key])
         for revision, events in machine.log.items()
     ]
-    return [change for change in found if change is not None]
+    return [model.change(revision, events) for revision, events in found if events]
 
 
 def test_every_change_of_leadership_is_one_change(machine):

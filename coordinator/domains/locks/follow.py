@@ -1,0 +1,142 @@
+"""Following a ticket: its later states as items of a stream.
+
+A waiter costs the hub one watch of exactly its ticket's key, which changes when the ticket
+is granted or ends, and at no other time. Following a grant watches the holder's key besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from coordinator.api.dispatch import broken
+from coordinator.api.reading import NowView
+from coordinator.domains.locks import model
+from coordinator.keyspace import SYSTEM
+from coordinator.sessions import records
+from coordinator_sdk.errors import CoordinatorError
+from coordinator_sdk.protocol.kv import Watch
+from coordinator_sdk.protocol.tickets import EXPIRED, GRANTED, QUEUED, RELEASED, TicketState
+
+if TYPE_CHECKING:
+    from coordinator.api.connection import Connection
+    from coordinator.keyspace.watcher import EncodedBatch
+    from coordinator_sdk.protocol.locks import LockAcquire, LockTicket
+
+SESSION_ENDED = "the session has ended"
+
+
+class Follower:
+    """Tells a client the states of one ticket; the hub delivers to it, the client steers it.
+
+    Args:
+        connection: Whom to tell.
+        id: The request that opened the stream.
+        request: What names the ticket.
+        state: The last state that the client was told.
+        until: The states after which the stream goes on.
+    """
+
+    is_full = False
+
+    def __init__(
+        self,
+        connection: Connection,
+        id: int,
+        request: LockAcquire | LockTicket,
+        state: str,
+        until: tuple[str, ...],
+    ) -> None:
+        self._connection = connection
+        self._id = id
+        self._hub = connection.node.hub
+        self._place = request.namespace, request.name, request.ticket
+        self._keys = [
+            model.ticket_key(*self._place),
+            model.holder_key(request.namespace, request.name),
+        ][: len(until)]
+        self._state = state
+        self._until = until
+        self._session = 0
+
+    def open(self) -> None:
+        """Begin to watch, from the published revision on."""
+        view = NowView(self._connection.node.keyspace)
+        found = [view.get(key) for key in (model.ticket_key(*self._place), self._keys[-1])]
+        self._session = next((record.lease for record in found if record is not None), 0)
+        for stream, key in enumerate(self._keys):
+            watch = Watch(key, start_revision=view.revision + 1, space=SYSTEM)
+            self._hub.watch(self, stream, watch)
+
+    def deliver(self, ids: list[int], revision: int, batch: EncodedBatch) -> None:
+        """The ticket's record, or the holder's, has changed."""
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the state if it is another one, and end the stream if that is the last."""
+        state = self._now()
+        if state.state == self._state or self._connection.is_closed:
+            return
+        self._state = state.state
+        self._connection.send([self._id], state)
+        if state.state not in self._until:
+            self.cancel()
+            self._connection.close_stream(self._id)
+
+    def _now(self) -> TicketState:
+        view = NowView(self._connection.node.keyspace)
+        state = model.ticket_view(view, *self._place)
+        if state.state == RELEASED and not state.reason and self._session:
+            if view.get(records.key(self._session)) is None:
+                state.reason = SESSION_ENDED
+                if self._state == QUEUED:
+                    state.state = EXPIRED
+        return state
+
+    def cancel(self) -> None:
+        """The client wants no more, or is gone; the ticket lives on."""
+        self._hub.remove(self)
+
+    def credit(self, amount: int) -> None:
+        """Nothing depends on credit: there are few states."""
+
+
+def follow_acquired(
+    connection: Connection, id: int, request: LockAcquire, state: TicketState
+) -> None:
+    """After an acquisition that has to wait: tell how the wait ends."""
+    if not request.follow or state.state != QUEUED:
+        return
+    follower = Follower(connection, id, request, QUEUED, (QUEUED,))
+    connection.open_stream(id, follower)
+    follower.open()
+    # A retry is answered with the outcome of the first try; the grant may have come since.
+    asyncio.get_running_loop().call_soon(follower.tell)
+
+
+def serve_ticket(connection: Connection, id: int, request: LockTicket) -> None:
+    """Tell the state of a ticket, and on request what becomes of it."""
+    connection.node.read(partial(_answer_ticket, connection, id, request))
+
+
+def _answer_ticket(
+    connection: Connection, id: int, request: LockTicket, error: CoordinatorError | None
+) -> None:
+    if error is not None:
+        connection.fail(id, error)
+        return
+    if connection.is_closed:
+        return
+    try:
+        view = NowView(connection.node.keyspace)
+        state = model.ticket_view(view, request.namespace, request.name, request.ticket)
+        if request.follow and state.state in (QUEUED, GRANTED):
+            follower = Follower(connection, id, request, state.state, (QUEUED, GRANTED))
+            connection.open_stream(id, follower)
+            follower.open()
+        connection.answer(id, view.revision, state)
+    except CoordinatorError as refused:
+        connection.fail(id, refused)
+    except Exception as failure:
+        broken(connection, id, failure)
