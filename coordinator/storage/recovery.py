@@ -233,7 +233,7 @@ class _Scan:
     def _apply(self, path: str, offset: int, body: bytes) -> None:
         try:
             batches = record.decode_body(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise LogDamaged(path, offset, f"unknown content: {error}") from None
         for batch in batches:
             problem = self.replay.apply(batch)

@@ -77,6 +77,14 @@ class SnapshotEnd(msgspec.Struct, array_like=True, tag=2, frozen=True):
     """Of all chunks before this one."""
 
 
+_IMPOSSIBLE_ROWS: Final = (
+    exc.DataError,
+    exc.IntegrityError,
+    exc.InterfaceError,
+    exc.ProgrammingError,
+)
+"""What SQLite says of rows that no table of ours can have held."""
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _Chunk = SnapshotHeader | SnapshotRows | SnapshotEnd
 _decoder: Final[msgspec.msgpack.Decoder[_Chunk]] = msgspec.msgpack.Decoder(_Chunk)
@@ -146,7 +154,7 @@ def read_header(chunk: bytes) -> SnapshotHeader:
 def _decode(chunk: bytes) -> _Chunk:
     try:
         return _decoder.decode(chunk)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArchiveDamaged(f"the snapshot has an unreadable chunk: {error}") from None
 
 
@@ -247,8 +255,8 @@ class SnapshotInstaller:
         rows = [tuple(row) for row in part.rows]
         try:
             await connection.exec_driver_sql(schema.insert_statement(table), rows)
-        except exc.IntegrityError as error:
-            raise ArchiveDamaged(f"the snapshot contradicts itself: {error.orig}") from None
+        except (*_IMPOSSIBLE_ROWS, OverflowError) as error:
+            raise ArchiveDamaged(f"the snapshot has impossible rows: {error}") from None
         except exc.SQLAlchemyError as error:
             raise translate_state(error, f"writing {self._path}") from error
 
