@@ -6,6 +6,7 @@ stay readable until they are compacted, and watches see every change in order.
 
 - `Keyspace` holds the published state; `Keyspace.begin` opens the `Transaction` of one log entry.
 - `check.check` refuses before an operation is proposed what can never succeed.
+- `WatchHub` delivers what was committed to those who watch it.
 - `Loader` rebuilds a keyspace from what the state database keeps.
 """
 
@@ -33,6 +34,8 @@ from .records import (
     row_of,
 )
 from .transaction import Commit, LeaseChange, Transaction
+from .watch import WatchHub
+from .watcher import EncodedBatch, Fetch, Lag, Sink, State, Watcher
 
 __all__ = [
     "FROM_KEY",
@@ -44,6 +47,13 @@ __all__ = [
     "TTL_MS_MAX",
     "USER",
     "Commit",
+    "EncodedBatch",
+    "Fetch",
+    "Lag",
+    "Sink",
+    "State",
+    "WatchHub",
+    "Watcher",
     "Events",
     "Keyspace",
     "Lease",

@@ -32,6 +32,7 @@ from .history import TAIL_BYTES_MAX, RevisionLog, TimeIndex
 from .leases import LeaseTable
 from .ranges import CHUNK_KEYS, PendingRange, Steps, current_steps, drain, past_steps
 from .records import (
+    FIRST_REVISION,
     SPACES,
     USER,
     Events,
@@ -47,9 +48,6 @@ from .transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
-
-FIRST_REVISION = 1
-"""The revision of a keyspace that nothing was ever written to."""
 
 
 class Meta(Struct, array_like=True):
@@ -291,6 +289,7 @@ class Keyspace:
 
         Args:
             rows: The rows of a stretch of revisions, ordered by (mod_revision, sub), none left out.
+                Revisions below the compact revision are passed over.
             prev_kv: Whether the records before the changes are wanted.
 
         Returns:
@@ -298,6 +297,9 @@ class Keyspace:
         """
         past = PastEvents()
         for mod_revision, sub, space, key, create_revision, version, lease, value in rows:
+            if mod_revision < self.compact_revision:
+                # Some of the rows may have been dropped already.
+                continue
             kv = KeyValue(key, create_revision, mod_revision, version, lease, value)
             event = Event(int(EventType.PUT if version else EventType.DELETE), kv)
             past.add(space, event, sub)

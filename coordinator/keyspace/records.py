@@ -27,6 +27,9 @@ SYSTEM: Final = 1
 """The space where domains keep their records: readable by clients, never writable."""
 SPACES: Final = 2
 
+FIRST_REVISION: Final = 1
+"""The revision of a keyspace that nothing was ever written to."""
+
 OVERHEAD_BYTES: Final = 128
 """What a version costs the quota beside its key and value. Replicated state: never change it."""
 

@@ -3,6 +3,16 @@
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
 from coordinator.keyspace import SYSTEM, USER, Keyspace, RowDigest, check, keyspace, transaction
 from coordinator_sdk.errors import Compacted, CoordinatorError, InvalidRequest, NotApplied
 from coordinator_sdk.protocol.kv import (
@@ -17,16 +27,6 @@ from coordinator_sdk.protocol.kv import (
     Txn,
     TxnResult,
 )
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
-
 from tests.keyspace.support import Stored, contents
 
 KEYS = [b"a", b"b", b"b\x00", b"ba", b"bb", b"c", b"\xff", b"\xff\xff"]
