@@ -167,11 +167,8 @@ def check_invariants(membership: Membership) -> Membership:
             raise ConfChangeRefused(f"{member} is in Learners and Voters[0]")
         if not progress[member].is_learner:
             raise ConfChangeRefused(f"{member} is in Learners, but is not marked as learner")
-    if not config.is_joint:
-        if config.learners_next:
-            raise ConfChangeRefused("cfg.LearnersNext must be nil when not joint")
-        if config.auto_leave:
-            raise ConfChangeRefused("AutoLeave must be false when not joint")
+    if config.auto_leave and not config.is_joint:
+        raise ConfChangeRefused("AutoLeave must be false when not joint")
     return membership
 
 

@@ -478,8 +478,41 @@ def test_a_lost_snapshot_is_sent_again_when_reported() -> None:
     assert group[1].node.status().progress[3].state == ProgressState.SNAPSHOT
     group.lost = lambda message: False
     group[1].node.report_snapshot(3, delivered=False)
+    its = group[1].node.status().progress[3]
+    # Not from behind the snapshot, which never arrived; and not before the next heartbeat.
+    assert (its.state, its.next, its.is_paused()) == (ProgressState.PROBE, its.match + 1, True)
     group.tick(2, 1)
     assert group[3].node.committed == 6
+
+
+def test_a_delivered_snapshot_is_probed_behind() -> None:
+    """After a snapshot was delivered, the leader goes on behind it, even without an answer."""
+    group = compacted_leader()
+    group.lost = lambda message: message.type == SNAP
+    group.tick(2, 1)
+    group.lost = lambda message: False
+    group[1].node.report_snapshot(3, delivered=True)
+    its = group[1].node.status().progress[3]
+    assert (its.state, its.next, its.is_paused()) == (ProgressState.PROBE, 7, True)
+    group[1].node.report_snapshot(3, delivered=False)
+    assert group[1].node.status().progress[3].next == 7
+    # It was not: the follower says so, and gets it again.
+    group.tick(3, 1)
+    assert group[3].node.committed == 6
+
+
+def test_no_snapshot_is_sent_into_the_void() -> None:
+    """A member that has not been heard from is sent no snapshot until it has been."""
+    group = compacted_leader()
+    group.isolated = [3]
+    group[1].node.raft.tracker.progress[3].recent_active = False
+    group.forget_sent()
+    group[1].node.raft.tracker.progress[3].next = 2
+    group.propose(1, b"x")
+    assert SNAP not in group.kinds_sent()
+    group.isolated = []
+    group.tick(3, 1)
+    assert group[3].applied_data() == [b"x"]
 
 
 def test_a_snapshot_from_elsewhere_ends_the_wait() -> None:
