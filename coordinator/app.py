@@ -16,6 +16,7 @@ from coordinator import __version__
 from coordinator.api import cluster, health, keyspace, keyspace_http, sessions, streams
 from coordinator.api.dispatch import Dispatcher
 from coordinator.api.http import answer_error, answer_schemas
+from coordinator.api.limits import Limits, limits_of
 from coordinator.api.pages import Pages, page_folder
 from coordinator.api.registry import DomainApi
 from coordinator.api.serving import Census, Serving
@@ -41,23 +42,29 @@ _RAW_PATHS = ("/v1/kv", "/v1/watch")
 """Below these, path and query may carry any bytes; elsewhere they are UTF-8."""
 
 
-def build_app(node: Node, domains: Sequence[DomainApi]) -> FastAPI:
+def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = None) -> FastAPI:
     """Make the application of a started node.
+
+    Args:
+        node: The member.
+        domains: What it serves besides keys, leases and sessions.
+        limits: The limits of clients; those of the configuration by default.
 
     Returns:
         The application; ``state.serving`` is what the connections need.
     """
     config = node.config
-    census = Census(config.limits)
+    limits = limits or limits_of(config)
+    census = Census(limits)
     groups = [
-        keyspace.operations(config.limits),
+        keyspace.operations(limits),
         streams.operations(),
         sessions.operations(),
         cluster.operations(census),
         *(domain.operations for domain in domains),
     ]
-    dispatcher = Dispatcher(node, groups, config.limits)
-    serving = Serving(node, dispatcher, config, census)
+    dispatcher = Dispatcher(node, groups, limits)
+    serving = Serving(node, dispatcher, config, limits, census)
     metrics = Metrics()
     health.register(metrics, serving)
     app = _Application(

@@ -34,65 +34,6 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client, or all of them, may ask of a member. Sizes in bytes, times in seconds.
-
-    Attributes:
-        request_bytes: One request, as MessagePack.
-        txn_ops: Operations in one transaction, and compares in one.
-        txn_depth: Transactions inside transactions.
-        connections: Open connections of all clients.
-        connections_reserve: More of them, for clients on this machine.
-        connections_per_address: Open connections of one address that is not this machine.
-        in_flight: Requests of one connection without an answer; more wait.
-        streams_per_connection: Watches, subscriptions and the like of one connection.
-        http_streams: Streams over plain HTTP.
-        output_bytes: What a client may leave unread before it is cut off.
-        fragments: Parts of one WebSocket message.
-        control_frames: WebSocket pings and pongs between two of our own pings.
-        ping_s: Pause between our pings.
-        silence_s: Without a sign of life for so long, a connection is closed.
-        greeting_s: How long a WebSocket may take to greet.
-        header_s: How long an HTTP request's headers may take.
-        body_s: How long an HTTP request's body may take.
-        keep_alive_s: How long an HTTP connection may idle between requests.
-        header_bytes: Size of an HTTP request's headers.
-        headers: Their number.
-    """
-
-    request_bytes: int = 1_572_864
-    txn_ops: int = 128
-    txn_depth: int = 8
-    connections: int = 10_000
-    connections_reserve: int = 16
-    connections_per_address: int = 5_000
-    in_flight: int = 1024
-    streams_per_connection: int = 10_000
-    http_streams: int = 1000
-    output_bytes: int = 67_108_864
-    fragments: int = 1024
-    control_frames: int = 128
-    ping_s: float = 10.0
-    silence_s: float = 30.0
-    greeting_s: float = 10.0
-    header_s: float = 10.0
-    body_s: float = 30.0
-    keep_alive_s: float = 75.0
-    header_bytes: int = 32_768
-    headers: int = 100
-
-    @property
-    def message_bytes(self) -> int:
-        """A WebSocket message in MessagePack: the largest request and its envelope."""
-        return self.request_bytes + 65_536
-
-    @property
-    def text_bytes(self) -> int:
-        """A body or message in which bytes travel as base64."""
-        return self.request_bytes * 4 // 3 + 65_536
-
-
 # ---------------------------------------------------------------- reading single values
 
 
@@ -280,24 +221,6 @@ class Config:
     def auto_compaction_revisions(self) -> int:
         """That many revisions are kept; 0 if their number does not count."""
         return int(self.auto_compaction_retention) if self.auto_compaction_mode == "revision" else 0
-
-    @property
-    def limits(self) -> Limits:
-        """The limits of clients."""
-        return Limits(
-            request_bytes=self.max_request_bytes,
-            txn_ops=self.max_txn_ops,
-            connections=self.max_connections,
-            connections_per_address=self.max_connections_per_address,
-            in_flight=self.max_in_flight,
-            streams_per_connection=self.max_streams_per_connection,
-            output_bytes=self.max_unread_bytes,
-            ping_s=self.ping_interval / 1000,
-            silence_s=self.silence_timeout / 1000,
-            header_s=self.header_timeout / 1000,
-            body_s=self.body_timeout / 1000,
-            keep_alive_s=self.keep_alive_timeout / 1000,
-        )
 
     def validate(self) -> list[str]:
         """List everything that is wrong; each problem names flag, value and rule."""

@@ -10,8 +10,8 @@ from coordinator import __version__
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import new_id, refusal
 from coordinator.api.http import Routes
+from coordinator.api.limits import Limits
 from coordinator.api.registry import Live, Operation
-from coordinator.config import Limits
 from coordinator_sdk.errors import ClusterMismatch, InvalidRequest
 from coordinator_sdk.protocol.cluster import (
     PROTOCOL_VERSION,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
+from coordinator.api.limits import Limits
 from coordinator.api.registry import Caller
-from coordinator.config import Limits
 from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, UnknownOperation
 from coordinator_sdk.protocol.codec import MSGPACK, Codec
 from coordinator_sdk.protocol.kv import WatchCancelled

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from coordinator.api.checks import Check, check_struct
 from coordinator.api.connection import Connection, OneCall
+from coordinator.api.limits import Limits
 from coordinator.api.reading import NowView, past_view
 from coordinator.api.registry import Caller, Change, Live, Operation, Query
-from coordinator.config import Limits
 from coordinator_sdk.errors import (
     CoordinatorError,
     Internal,
@@ -127,15 +127,15 @@ class Dispatcher:
             if instead is not None and instead(connection, id, body):
                 return
             caller = connection.caller
+            client = caller.client
+            if client and id <= 0:
+                raise InvalidRequest("id: the ids of changes are positive", field="id")
             if prepare is not None:
                 prepare(body, caller, id)
             if after is None:
                 done = partial(_applied, connection, id)
             else:
                 done = partial(_applied_then, connection, id, body, after)
-            client = caller.client
-            if client and id <= 0:
-                raise InvalidRequest("id: the ids of changes are positive", field="id")
             propose(
                 body,
                 done=done,

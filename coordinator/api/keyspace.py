@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from coordinator.api.connection import Connection
-from coordinator.api.dispatch import broken, guarded, new_id, read_first
+from coordinator.api.dispatch import broken, guarded, read_first
+from coordinator.api.limits import Limits
 from coordinator.api.reading import filled
-from coordinator.api.registry import Caller, Change, Live, Operation
-from coordinator.config import Limits
+from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
 from coordinator.keyspace import PLAIN, PendingRange, check, only_reads
 from coordinator_sdk.errors import CoordinatorError, InvalidRequest
 from coordinator_sdk.protocol.kv import (
@@ -127,7 +127,7 @@ def _read_txn(connection: Connection, id: int, op: Txn) -> bool:
 
 def _choose_lease(op: LeaseGrant, caller: Caller, id: int) -> None:
     if not op.lease:
-        op.lease = new_id()
+        op.lease = chosen_id(caller, id)
 
 
 def _check_keep_alive(op: LeaseKeepAlive) -> None:

@@ -101,7 +101,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=limits.keep_alive_s,  # type: ignore[arg-type]
+                timeout_keep_alive=limits.keep_alive_s,
                 timeout_graceful_shutdown=1,
                 **settings,
             )

@@ -6,7 +6,8 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from coordinator.api.gate import Gate
-from coordinator.config import Config, Limits
+from coordinator.api.limits import Limits
+from coordinator.config import Config
 from coordinator_sdk.errors import Exhausted, Stopping
 from coordinator_sdk.protocol.codec import CODECS, RequestDecoder
 
@@ -70,12 +71,19 @@ class Serving:
         http_streams: Every stream over HTTP, as keys.
     """
 
-    def __init__(self, node: Node, dispatcher: Dispatcher, config: Config, census: Census) -> None:
+    def __init__(
+        self,
+        node: Node,
+        dispatcher: Dispatcher,
+        config: Config,
+        limits: Limits,
+        census: Census,
+    ) -> None:
         self.node = node
         self.dispatcher = dispatcher
         self.census = census
         self.gate = Gate(config)
-        self.limits = config.limits
+        self.limits = limits
         self.decoders = {
             name: RequestDecoder(tuple(dispatcher.table), codec) for name, codec in CODECS.items()
         }

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from coordinator.api.connection import Connection
-from coordinator.api.dispatch import new_id, read_first
+from coordinator.api.dispatch import read_first
 from coordinator.api.http import Routes
-from coordinator.api.registry import Caller, Change, Live, Operation
+from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
 from coordinator.keyspace import SYSTEM
 from coordinator.sessions import records
 from coordinator.wire import systemkey
@@ -41,7 +41,7 @@ def operations() -> Mapping[type[Any], Operation]:
 
 def _choose_session(op: SessionOpen, caller: Caller, id: int) -> None:
     if not op.session:
-        op.session = new_id()
+        op.session = chosen_id(caller, id)
 
 
 def _get(connection: Connection, id: int, op: SessionGet) -> None:

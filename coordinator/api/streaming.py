@@ -18,8 +18,8 @@ from starlette.responses import StreamingResponse
 
 from coordinator.api import models
 from coordinator.api.connection import Connection
+from coordinator.api.limits import Limits
 from coordinator.api.registry import Caller
-from coordinator.config import Limits
 from coordinator_sdk.errors import CoordinatorError, Exhausted, Stopping
 from coordinator_sdk.protocol.codec import MSGPACK
 

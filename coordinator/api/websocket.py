@@ -16,11 +16,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
 from websockets.exceptions import NegotiationError
-from websockets.frames import CloseCode, Frame, Opcode
+from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.http11 import Request as Upgrade
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
@@ -30,12 +30,7 @@ from coordinator.api.cluster import greet
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import broken
 from coordinator.api.registry import Caller
-from coordinator_sdk.errors import (
-    CoordinatorError,
-    Exhausted,
-    InvalidRequest,
-    Stopping,
-)
+from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, Stopping
 from coordinator_sdk.protocol.cluster import Hello, HelloResult
 from coordinator_sdk.protocol.codec import CODECS, JSON, Request
 from coordinator_sdk.protocol.frames import WEBSOCKET_PATH, Header
@@ -92,9 +87,8 @@ class WebSocketConnection(asyncio.Protocol, Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over the transport; the handshake follows as data."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's have another base
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self._address = str(peer[0])
@@ -289,11 +283,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
             self._fail_core(CloseCode.PROTOCOL_ERROR, "a control frame is too long")
             return
         for event in events:
-            if isinstance(event, Frame) and event.opcode in (
-                Opcode.TEXT,
-                Opcode.BINARY,
-                Opcode.CONT,
-            ):
+            if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
                 self._data_frame(event)
 
     def _data_frame(self, frame: Frame) -> None:
