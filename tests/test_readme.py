@@ -50,6 +50,19 @@ def run(folder: Path, name: str, text: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_without_a_server_the_error_says_what_to_do(repository: Path, tmp_path: Path) -> None:
+    """With no server, the quick start names the URL it tried and how to start one."""
+    if is_taken():
+        pytest.skip(f"PORT {PORT} IS IN USE: a missing server can't be shown")
+    for name in ("quickstart.py", "quickstart_sync.py"):
+        done = run(tmp_path, name, programs(repository)[name])
+        assert done.returncode != 0
+        last = done.stderr.strip().splitlines()[-1]
+        assert "ConnectFailed" in last
+        assert "http://127.0.0.1:2379" in last
+        assert "make run" in last
+
+
 def test_every_program_of_the_page_runs(
     server: CoordinatorProcess, repository: Path, tmp_path: Path
 ) -> None:
@@ -82,16 +95,3 @@ def test_the_curl_block_runs(
     done = run(tmp_path, "curl.sh", programs(repository)["curl.sh"])
     assert done.returncode == 0, done.stderr
     assert "hello" in done.stdout
-
-
-def test_without_a_server_the_error_says_what_to_do(repository: Path, tmp_path: Path) -> None:
-    """With no server, the quick start names the URL it tried and how to start one."""
-    if is_taken():
-        pytest.skip(f"PORT {PORT} IS IN USE: a missing server can't be shown")
-    for name in ("quickstart.py", "quickstart_sync.py"):
-        done = run(tmp_path, name, programs(repository)[name])
-        assert done.returncode != 0
-        last = done.stderr.strip().splitlines()[-1]
-        assert "ConnectFailed" in last
-        assert "http://127.0.0.1:2379" in last
-        assert "make run" in last
