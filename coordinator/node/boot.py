@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from coordinator.config import Config
     from coordinator.keyspace.records import Events
     from coordinator.replica.domain import Domain
+    from coordinator.storage.ports import StatePort
     from coordinator.storage.recovery import LogContents
 
 FIRST_INDEX: Final = 1
@@ -89,27 +90,34 @@ async def boot(
         raise
     memory = raft_storage(machine, contents)
     raw = RawNode(
-        RaftConfig(
-            id=identity.member_id,
-            storage=memory,
-            rng=random.Random(secrets.randbits(64)),
-            election_tick=max(2, config.election_timeout_ms // config.heartbeat_interval_ms),
-            heartbeat_tick=1,
-            applied=machine.index,
-            async_storage_writes=True,
-            max_size_per_msg=1 << 20,
-            max_committed_size_per_ready=8 << 20,
-            max_uncommitted_size=64 << 20,
-            check_quorum=True,
-            pre_vote=True,
-            disable_proposal_forwarding=True,
-        )
+        raft_config(config, identity.member_id, memory, machine.index, secrets.randbits(64))
     )
     replica = Replica(raw, memory, machine, incarnation=secrets.randbits(63), on_events=on_events)
     return Booted(directory, identity, log, store, machine, replica)
 
 
-async def load_machine(domains: Sequence[Domain], store: StateStore) -> Machine:
+def raft_config(
+    config: Config, member_id: int, storage: MemoryStorage, applied: int, seed: int
+) -> RaftConfig:
+    """Give the settings of a member's consensus core."""
+    return RaftConfig(
+        id=member_id,
+        storage=storage,
+        rng=random.Random(seed),
+        election_tick=max(2, config.election_timeout_ms // config.heartbeat_interval_ms),
+        heartbeat_tick=1,
+        applied=applied,
+        async_storage_writes=True,
+        max_size_per_msg=1 << 20,
+        max_committed_size_per_ready=8 << 20,
+        max_uncommitted_size=64 << 20,
+        check_quorum=True,
+        pre_vote=True,
+        disable_proposal_forwarding=True,
+    )
+
+
+async def load_machine(domains: Sequence[Domain], store: StatePort) -> Machine:
     """Build the machine as the state database has it.
 
     Raises:
@@ -127,8 +135,8 @@ async def load_machine(domains: Sequence[Domain], store: StateStore) -> Machine:
         keyspace = loader.finish(msgspec.msgpack.decode(meta["keyspace"], type=Meta))
     except Internal as error:
         raise StateDamaged(
-            f"{store.path} is damaged: {error}; rebuild this member from its peers or restore a "
-            "backup"
+            f"the state database is damaged: {error}; rebuild this member from its peers or "
+            "restore a backup"
         ) from error
     machine = Machine(domains, keyspace)
     machine.load_meta(meta)
@@ -143,14 +151,9 @@ async def load_machine(domains: Sequence[Domain], store: StateStore) -> Machine:
 async def _begin_group(
     machine: Machine, identity: Identity, log: LogWriter, contents: LogContents
 ) -> None:
-    """Make a group of one: the log begins behind a snapshot that names its only voter.
-
-    A start that was interrupted after this has the snapshot in its log, and goes on from it.
-    """
-    metadata = contents.install
-    if metadata is None:
-        conf_state = ConfState(voters=(identity.member_id,))
-        metadata = SnapshotMetadata(conf_state, FIRST_INDEX, FIRST_TERM)
+    """Make a group of one, or go on with a start that was interrupted while it did."""
+    metadata = first_snapshot(identity.member_id, contents)
+    if contents.install is None:
         done: asyncio.Future[StorageError | None] = asyncio.get_running_loop().create_future()
         log.submit(LogBatch(install=metadata), done.set_result)
         error = await done
@@ -158,6 +161,22 @@ async def _begin_group(
             raise error
         contents.boundary_index, contents.boundary_term = metadata.index, metadata.term
     machine.begin(metadata.index, metadata.term, metadata.conf_state)
+
+
+def first_snapshot(member_id: int, contents: LogContents) -> SnapshotMetadata:
+    """Give the snapshot that a group of one begins behind: it names the only voter.
+
+    Raises:
+        StateDamaged: The log is not new: what it led to was in a state database that is gone.
+    """
+    if contents.install is not None:
+        return contents.install
+    if contents.last_index:
+        raise StateDamaged(
+            f"the state database is empty, but the log reaches up to {contents.last_index}; "
+            "rebuild this member from its peers or restore a backup"
+        )
+    return SnapshotMetadata(ConfState(voters=(member_id,)), FIRST_INDEX, FIRST_TERM)
 
 
 def raft_storage(machine: Machine, contents: LogContents) -> MemoryStorage:

@@ -83,7 +83,9 @@ class Node:
         self._housekeeping = Housekeeping(
             self.machine, _retention(self.config), self.config.quota_backend_bytes
         )
-        self._persistence = Persistence(booted, on_failure=self._fail)
+        self._persistence = Persistence(
+            booted, entries_kept=self.config.snapshot_count, on_failure=self._fail
+        )
         self._loop = TurnLoop(
             self.replica,
             booted.log,

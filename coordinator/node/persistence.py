@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from coordinator.node.boot import Booted
     from coordinator.replica.machine import Machine
 
-CATCH_UP_ENTRIES: Final = 5_000
-"""Entries kept in the log for followers, beyond what the state database holds already."""
-CUT_EVERY: Final = 10_000
-"""Entries between two cuts of the log."""
+LOOK_EVERY: Final = 1_000
+"""Entries between two looks at whether the log may be cut."""
+LOG_BYTES_MAX: Final = 64 << 20
+"""Payload of the entries kept in memory, and so in the log, whatever their number."""
 COLLECT_ROWS: Final = 2_000
 """Rows after which changes are handed over without waiting for the next tick."""
 REVISIONS_ROWS: Final = 2_000
@@ -31,21 +31,31 @@ class Persistence:
 
     Args:
         booted: The opened member.
+        entries_kept: Entries kept in the log for followers that lag.
         on_failure: Told of an error after which the member must stop.
     """
 
-    def __init__(self, booted: Booted, *, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        booted: Booted,
+        *,
+        entries_kept: int,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
         self._machine: Machine = booted.machine
         self._replica = booted.replica
         self._identity = booted.identity
         self._log = booted.log
         self._store: StateStore = booted.store
-        self._cut_at = self._machine.index
+        self._looked_at = self._machine.index
+        self._entries_kept = entries_kept
         self._collected_index = self._machine.index
         self._lacks_space = False
         self._seen_durable = self._machine.index
         self._revisions: deque[tuple[int, int]] = deque()
-        self._write_behind = WriteBehind(booted.store, on_error=on_failure, on_space=self._note_space)
+        self._write_behind = WriteBehind(
+            booted.store, on_error=on_failure, on_space=self._note_space
+        )
         self._write_behind.start()
 
     @property
@@ -85,20 +95,44 @@ class Persistence:
         keyspace = self._machine.keyspace
         while self._revisions and self._revisions[0][0] <= durable_index:
             keyspace.log.persisted(self._revisions.popleft()[1])
-        if durable_index - self._cut_at >= CUT_EVERY:
-            self._cut_at = durable_index
-            keep = durable_index - CATCH_UP_ENTRIES
-            if keep > self._replica.log.first_index():
-                self._log.cut(keep)
-                self._replica.log.compact(keep)
+        if durable_index - self._looked_at >= LOOK_EVERY:
+            self._looked_at = durable_index
+            self._cut(durable_index)
 
-    async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes]:
-        """Fetch values by (mod_revision, sub); empty for those that are gone."""
-        return [value or b"" for value in await self._write_behind.fetch_values(wanted)]
+    def _cut(self, durable_index: int) -> None:
+        """Drop the entries that neither a start nor a slow follower will ask for.
+
+        What the database does not hold durably is never dropped.
+        """
+        memory = self._replica.log
+        first = memory.first_index()
+        entries = memory.entries(first, memory.last_index() + 1)
+        surplus = sum(len(entry.data) for entry in entries) - LOG_BYTES_MAX
+        # Far enough below the end; further, while what is left is too large.
+        cut = durable_index - self._entries_kept
+        for entry in entries:
+            if surplus <= 0:
+                break
+            surplus -= len(entry.data)
+            cut = max(cut, min(entry.index, durable_index))
+        if cut >= first:
+            self._log.cut(cut)
+            memory.compact(cut)
+
+    async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes | None]:
+        """Fetch values by (mod_revision, sub); None for those that are gone."""
+        return await self._write_behind.fetch_values(wanted)
 
     async def old_revisions(self, first: int, last: int) -> list[VersionRow]:
-        """Fetch the rows of whole revisions, as many as are convenient at once."""
-        return await self._write_behind.fetch_revisions(first, last, REVISIONS_ROWS)
+        """Fetch the rows of all revisions from ``first`` to ``last``."""
+        found: list[VersionRow] = []
+        while first <= last:
+            rows = await self._write_behind.fetch_revisions(first, last, REVISIONS_ROWS)
+            if not rows:
+                break
+            found += rows
+            first = rows[-1][0] + 1
+        return found
 
     async def close(self, *, flush: bool) -> None:
         """Write what is left and close the database."""
