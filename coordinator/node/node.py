@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 
     from coordinator.config import Config
     from coordinator.replica.domain import Domain
-    from coordinator.wire.raft import Message
+    from coordinator.wire.raft import Entry, Message
     from coordinator_sdk.protocol.kv import Event
+
+_log = logging.getLogger("coordinator.node")
 
 CATCH_UP_EVENTS = 5000
 """Events fed to lagging watches in one turn."""
@@ -78,6 +81,7 @@ class Node:
         self.member_id = booted.identity.member_id
         self.replica: Replica = booted.replica
         self.machine = booted.machine
+        self.machine.on_fault = _log_fault
         self.keyspace = booted.machine.keyspace
         self.hub = WatchHub(self.keyspace.log, self.keyspace.compact_revision)
         self._housekeeping = Housekeeping(
@@ -361,6 +365,10 @@ class Node:
             self._fail(error)
         elif self.hub.is_lagging and not self.is_stopping:
             asyncio.get_running_loop().call_soon(self.catch_up)
+
+
+def _log_fault(entry: Entry, error: Exception) -> None:
+    _log.error("entry %d could not be applied and was undone", entry.index, exc_info=error)
 
 
 def _future() -> asyncio.Future[Any]:

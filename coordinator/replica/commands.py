@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from coordinator.keyspace.records import USER, upper_bound
-from coordinator.replica.entry import EntryTxn
+from coordinator.replica.entry import EntryTxn, check_id
 from coordinator.replica.members import Member
 from coordinator.replica.tickets import check_guard
 from coordinator.sessions.commands import apply_close, apply_open
@@ -62,10 +62,15 @@ def apply_delete(txn: EntryTxn, command: Delete) -> DeleteResult:
 
 def apply_txn(txn: EntryTxn, command: Txn) -> TxnResult:
     """Compare and run one branch."""
+    _check_txn(txn, command)
+    return cast("TxnResult", txn.keys.execute(command))
+
+
+def _check_txn(txn: EntryTxn, command: Txn) -> None:
+    """What the keyspace itself does not look at: guards and the quota."""
     _check_guards(txn, command)
     if txn.machine.is_full and _writes(command):
         raise NoSpace("etcdserver: mvcc: database space exceeded", limit="quota")
-    return cast("TxnResult", txn.keys.execute(command))
 
 
 def _check_guards(txn: EntryTxn, command: Txn) -> None:
@@ -93,9 +98,14 @@ def _writes(command: Txn) -> bool:
 
 
 def apply_compact(txn: EntryTxn, command: Compact) -> CompactResult:
-    """Forget history."""
-    txn.machine.keyspace.compact(command.revision)
-    return CompactResult(txn.machine.keyspace.revision)
+    """Forget history. No part of a transaction: this entry's own, still empty, makes way."""
+    keyspace = txn.machine.keyspace
+    txn.keys.rollback()
+    try:
+        keyspace.compact(command.revision)
+    finally:
+        txn.keys = keyspace.begin(txn.meta.clock_ms)
+    return CompactResult(keyspace.revision)
 
 
 def apply_lease_grant(txn: EntryTxn, command: LeaseGrant) -> LeaseGrantResult:
@@ -110,8 +120,13 @@ def apply_lease_revoke(txn: EntryTxn, command: LeaseRevoke) -> LeaseRevokeResult
 
 def apply_lease_expire(txn: EntryTxn, command: LeaseExpire) -> None:
     """End a lease whose time has passed, if the leader that saw it still led."""
-    if command.term == txn.meta.term and txn.lease_exists(command.lease):
+    if _is_due(txn, command):
         txn.end_lease(command.lease)
+
+
+def _is_due(txn: EntryTxn, command: LeaseExpire) -> bool:
+    granted = txn.granted_at(command.lease)
+    return command.term == txn.meta.term and granted == command.granted != 0
 
 
 def apply_lease_continue(txn: EntryTxn, command: LeaseContinue) -> None:
@@ -130,6 +145,7 @@ def apply_timer_fire(txn: EntryTxn, command: TimerFire) -> None:
 
 def apply_client_register(txn: EntryTxn, command: ClientRegister) -> ClientRegister:
     """Give a client its id; known ones stay known."""
+    check_id(command.client, "client")
     known = not txn.machine.requests.register(command.client, txn.meta.index)
     return ClientRegister(command.client, "known" if known else "new")
 
@@ -140,6 +156,7 @@ def apply_sweep(txn: EntryTxn, command: Sweep) -> None:
 
 def apply_member_publish(txn: EntryTxn, command: MemberPublish) -> None:
     """Take note of a member's name, addresses and data directory."""
+    check_id(command.member, "member")
     machine = txn.machine
     known = machine.members.get(command.member)
     if known is not None and known.data_directory != command.data_directory:
@@ -232,9 +249,9 @@ def apply_large(txn: EntryTxn, body: Any) -> Generator[None, None, Any]:
         if kind is Delete and body.guard is not None:
             check_guard(txn, body.guard)
         if kind is Txn:
-            _check_guards(txn, body)
+            _check_txn(txn, body)
         return (yield from txn.keys.execute_steps(body))
-    if kind is LeaseExpire and body.term != txn.meta.term:
+    if kind is LeaseExpire and not _is_due(txn, body):
         return None
     lease = body.session if kind is SessionClose else body.lease
     if (kind is LeaseRevoke) == txn.session_exists(lease) and kind is not LeaseExpire:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from coordinator.replica.entry import granted_at
 from coordinator.replica.timers import DeadlineClock, TimerRecord
 from coordinator.wire.command import LeaseContinue, LeaseExpire, Sweep, TimerFire
 
@@ -99,7 +100,8 @@ class LeaderClock:
             assert isinstance(lease, int)
             self._expiring[lease] = None
             self._leases.set(lease, now_ms + RETRY_MS)
-            propose(LeaseExpire(lease, term), "expired")
+            granted = granted_at(self.machine.keyspace.leases.get(lease))
+            propose(LeaseExpire(lease, term, granted), "expired")
         for name in self._timers.due(now_ms, DUE_PER_TICK):
             assert isinstance(name, tuple)
             key, generation = name

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 from coordinator.keyspace.records import SYSTEM, Events
 from coordinator.replica.timers import TimerRecord
 from coordinator.wire import systemkey
-from coordinator_sdk.errors import LeaseNotFound
+from coordinator_sdk.errors import InvalidRequest, LeaseNotFound
 from coordinator_sdk.protocol.kv import KeyValue, LeaseRevokeResult
 
 if TYPE_CHECKING:
+    from coordinator.keyspace.leases import Lease
     from coordinator.keyspace.space import Space
     from coordinator.replica.domain import Meta
     from coordinator.replica.machine import Machine
@@ -93,6 +94,10 @@ class EntryTxn:
             self._timers_undo.append((key, record))
             timers.cancel(key)
 
+    def granted_at(self, lease: int) -> int:
+        """Give the index of the entry that granted a lease; 0 if it does not exist."""
+        return granted_at(self.machine.keyspace.leases.get(lease))
+
     def lease_exists(self, lease: int) -> bool:
         """Tell whether a lease or session lives."""
         return self.machine.keyspace.leases.get(lease) is not None
@@ -103,8 +108,15 @@ class EntryTxn:
         return lease is not None and lease.kind == "session"
 
     def grant_lease(self, lease: int, ttl_ms: int, kind: str) -> int:
-        """Create a lease."""
-        granted = self.keys.grant_lease(lease, ttl_ms, kind, ttl_ms_min=LEASE_TTL_MS_MIN)
+        """Create a lease.
+
+        Raises:
+            InvalidRequest: The id is none.
+            AlreadyExists: The id is taken.
+        """
+        check_id(lease, "lease")
+        born = self.meta.index.to_bytes(8, "big")
+        granted = self.keys.grant_lease(lease, ttl_ms, kind, born, LEASE_TTL_MS_MIN)
         if self.machine.lease_listener is not None:
             self.machine.lease_listener.granted(lease, granted.ttl_ms)
         return granted.ttl_ms
@@ -129,6 +141,21 @@ class EntryTxn:
     def asked_by(self) -> tuple[str, str, int]:
         """Give actor, origin and clock of the entry."""
         return self.meta.actor, self.meta.origin, self.meta.clock_ms
+
+
+def check_id(number: int, field: str) -> None:
+    """Refuse what is no id: rows of the state database are keyed by it.
+
+    Raises:
+        InvalidRequest: It is not a positive int63.
+    """
+    if not 0 < number < 1 << 63:
+        raise InvalidRequest(f"{field}: an id is a number from 1 to 2**63 - 1", field=field)
+
+
+def granted_at(lease: Lease | None) -> int:
+    """Give the index of the entry that granted a lease; 0 for none."""
+    return 0 if lease is None else int.from_bytes(lease.data, "big")
 
 
 def _last(store: Space, start: bytes, end: bytes) -> list[KeyValue]:

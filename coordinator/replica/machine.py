@@ -2,7 +2,9 @@
 
 `Machine.apply` is a function of the state and the entry alone, so every member that applies
 the same log has the same state, which the hash chain proves. An entry never fails half way:
-a command that is refused changes nothing, and its refusal is its outcome.
+a command that is refused changes nothing, and its refusal is its outcome. So it is with a
+command over which a mistake in the code stumbles: an entry that stopped a member would stop
+it again at every start, and all the others with it.
 
 Entries that touch very many keys are applied in slices: `apply` then returns a generator
 that the caller drives, and nothing outside sees the entry before it is complete.
@@ -32,7 +34,7 @@ from coordinator_sdk.errors import Internal, NoSpace, NotApplied, OutcomeUnknown
 from coordinator_sdk.protocol.kv import KeyValue
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from coordinator.replica.members import Member
 
@@ -112,6 +114,8 @@ class Machine:
         self.hooks: deque[KeyValue] = deque()
         """Records of ended leases whose domain has not been told yet."""
         self.lease_listener: LeaseListener | None = None
+        self.on_fault: Callable[[Entry, Exception], None] | None = None
+        """Told of an entry over which the code stumbled, and of the exception."""
         self.conf_state = ConfState()
         self.index = 0
         self.term = 0
@@ -192,9 +196,8 @@ class Machine:
             if self.is_full and type(body) in self.consuming:
                 raise NoSpace("etcdserver: mvcc: database space exceeded", limit="quota")
             result = self.applies[type(body)](txn, body)
-        except NotApplied as error:
-            txn.rollback()
-            return self._finish(entry, envelope, self._refusal(error), [])
+        except Exception as error:
+            return self._fail(entry, envelope, txn, error)
         events = txn.commit()
         return self._finish(entry, envelope, Outcome(self.keyspace.revision, result), events)
 
@@ -203,11 +206,23 @@ class Machine:
     ) -> Generator[None, None, Applied]:
         try:
             result = yield from commands.apply_large(txn, envelope.body)
-        except NotApplied as error:
-            txn.rollback()
-            return self._finish(entry, envelope, self._refusal(error), [])
+        except Exception as error:
+            return self._fail(entry, envelope, txn, error)
         events = txn.commit()
         return self._finish(entry, envelope, Outcome(self.keyspace.revision, result), events)
+
+    def _fail(
+        self, entry: Entry, envelope: Envelope[Any], txn: EntryTxn, error: Exception
+    ) -> Applied:
+        """Undo an entry that was refused, or that met a mistake in the code."""
+        txn.rollback()
+        if not isinstance(error, NotApplied):
+            if isinstance(error, (MemoryError, RecursionError)):
+                raise error  # Other members may fare better.
+            if self.on_fault is not None:
+                self.on_fault(entry, error)
+            error = Internal("applying the command failed by a mistake of ours; nothing changed")
+        return self._finish(entry, envelope, self._refusal(error), [])
 
     def _known(self, envelope: Envelope[Any]) -> Outcome | None:
         """Give the outcome of an earlier try, or the refusal to try, or None for a first try."""

@@ -49,10 +49,15 @@ class Envelope(Struct, Generic[Body], array_like=True):
 
 
 class LeaseExpire(Struct, array_like=True, tag="leases.expire"):
-    """End a lease whose time has passed; void if proposed in another term."""
+    """End a lease whose time has passed; void if proposed in another term.
+
+    ``granted`` is the index of the entry that granted the lease: one that was granted anew
+    under the same id while this was on its way is another lease.
+    """
 
     lease: Id
     term: int
+    granted: int
 
 
 class LeaseContinue(Struct, array_like=True, tag="leases.continue"):
