@@ -6,7 +6,6 @@ A fan-out watches the messages of its namespace while somebody subscribes to the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -27,6 +26,8 @@ from coordinator_sdk.protocol.topics import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coordinator.api.connection import Connection
     from coordinator.keyspace.watcher import Watcher
     from coordinator.node.node import Node
