@@ -322,13 +322,13 @@ class Fanout:
             if wanted is None:
                 ids.setdefault((member.outlet, skip), []).append(member.id)
             else:
-                member.outlet.send([member.id], TopicMessages(wanted))
+                member.outlet.send([member.id], TopicMessages(wanted, last))
         encoded: dict[tuple[str, int], bytes] = {}
         for (outlet, skip), members in ids.items():
             codec = outlet.codec
             value = encoded.get((codec.name, skip))
             if value is None:
-                value = codec.encode_value(TopicMessages(batch[skip:] if skip else batch))
+                value = codec.encode_value(TopicMessages(batch[skip:] if skip else batch, last))
                 encoded[codec.name, skip] = value
             outlet.deliver(members, last, value)
 

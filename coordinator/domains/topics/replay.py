@@ -151,7 +151,7 @@ class Replay:
             count -= 1
             size -= len(message.payload)
         if batch:
-            items.append(TopicMessages(batch))
+            items.append(TopicMessages(batch, batch[-1].revision))
         if not self._heap:
             self.revision = self._horizon
             self._close_round()
@@ -274,7 +274,7 @@ class Replay:
         heapq.heappop(self._heap)
         if cursor.gap is not None:
             if batch:
-                items.append(TopicMessages(batch[:]))
+                items.append(TopicMessages(batch[:], batch[-1].revision))
                 batch.clear()
             items.append(cursor.gap)
             cursor.gap = None

@@ -104,7 +104,8 @@ class ServiceWatch(Struct, array_like=True, tag="services.watch"):
     """Stream the instances of a service.
 
     Without ``start_revision`` the first item is the current state (`ServiceSnapshot`); then
-    `ServiceChange` items. ``service`` empty means every service of the namespace.
+    `ServiceChange` items. ``start_revision`` resumes after that revision, without a
+    snapshot. ``service`` empty means every service of the namespace. ``credit`` counts items.
     """
 
     namespace: str

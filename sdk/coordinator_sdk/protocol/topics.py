@@ -112,13 +112,18 @@ class TopicMessage(Struct, array_like=True):
 
 
 class TopicMessages(Struct, array_like=True, tag="messages"):
-    """Messages, in the order of their revisions."""
+    """Messages, in the order of their revisions; ``revision`` is the last one's."""
 
     messages: list[TopicMessage]
+    revision: int = 0
 
 
 class TopicGap(Struct, array_like=True, tag="truncated"):
-    """Retention removed messages before they were sent; ``first_sequence`` comes next."""
+    """Messages were removed before they were sent; ``first_sequence`` comes next.
+
+    ``after_sequence`` is the last one that was sent before, 0 if that is not known. If it is
+    not below ``first_sequence``, the topic was begun anew.
+    """
 
     topic: str
     first_sequence: int

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from coordinator.api.streaming import LINES_TYPE
 from coordinator_sdk.errors import Compacted, FutureRevision, InvalidRequest
 from coordinator_sdk.protocol.elections import (
     ElectionCampaign,
@@ -201,10 +200,10 @@ async def test_every_operation_has_its_route(small):
         assert stale.status_code == 409
 
 
-def test_the_observers_route_streams_lines():
-    """The stream of an observer is offered over HTTP, as events or lines."""
-    from coordinator.domains.elections.api import API
-
-    paths = {route.path for route in API.router.routes}  # type: ignore[attr-defined]
-    assert "/v1/elections/{name:path}/observe" in paths
-    assert LINES_TYPE == "application/x-ndjson"
+async def test_a_stream_over_http_is_refused_like_any_request(small):
+    """The observer's route answers with an error as long as no stream stands."""
+    async with small.http() as http:
+        path = f"/v1/elections/jobs/{NAME}/observe"
+        refused = await http.get(path, params={"start_revision": 10_000})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == "future_revision"

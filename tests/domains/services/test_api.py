@@ -155,9 +155,6 @@ async def test_the_past_is_readable(small):
     assert connection.ask(ServiceDiscover(NS, "orders")).instances == []
 
 
-REGISTER = ServiceRegister(NS, "orders", 1)
-
-
 def changed(**fields: Any) -> ServiceRegister:
     body = ServiceRegister(NS, "orders", 1)
     for name, value in fields.items():
