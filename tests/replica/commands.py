@@ -1,4 +1,4 @@
-"""Strategies: command structs with values that meet each other, and with values that nobody sends."""
+"""Strategies: commands whose values meet each other, and commands that nobody sends."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ MEETING = st.one_of(
     st.builds(TopicDelete, st.just("default"), NAMES),
     st.builds(Compact, REVISIONS),
 )
-"""Commands whose names, leases, sessions and tokens are few, so that they get in each other's way."""
+"""Commands whose names, leases, sessions and tokens are few: they get in each other's way."""
 
 _NUMBERS = st.sampled_from([0, 1, 2, -1, 1000, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, -(1 << 63)])
 _TEXTS = st.sampled_from(["", "a", "\0", "a\0b", "\ufffd\U0010ffff", "é" * 300, "a.>", "*"])

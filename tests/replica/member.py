@@ -152,7 +152,7 @@ class Member:
                 pass
 
     def replay_to(self, index: int) -> None:
-        """After `stop` or `crash`: start again and apply what is in the log up to an index, no further."""
+        """After `stop` or `crash`: start again and apply the log up to an index, no further."""
         self.start(campaigns=False)
         self.replica.raw.campaign()
         while self.machine.index < index:

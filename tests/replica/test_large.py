@@ -5,7 +5,7 @@ import pytest
 from coordinator.keyspace.records import USER
 from coordinator.replica.commands import LARGE
 from coordinator_sdk.errors import Conflict, CoordinatorError, GuardFailed, SessionNotFound
-from coordinator_sdk.protocol.kv import Delete, Guard, LeaseRevoke, Put, Range, Txn
+from coordinator_sdk.protocol.kv import Delete, Guard, LeaseRevoke, Put, Range, RangeResult, Txn
 from coordinator_sdk.protocol.sessions import SessionClose
 from tests.replica import probe
 from tests.replica.member import Member, state_of
@@ -21,9 +21,20 @@ def filled(lease: int = 0) -> Member:
     if lease:
         member.open_session(lease, 600_000)
     for start in range(0, COUNT, 100):
-        puts = [Put(b"k/%06d" % n, b"v", lease=lease) for n in range(start, start + 100)]
-        member.execute(Txn(success=puts))
+        member.execute(puts(b"k", start, lease))
     return member
+
+
+def puts(prefix: bytes, start: int, lease: int) -> Txn:
+    """Write a hundred keys."""
+    return Txn(success=[Put(prefix + b"/%06d" % n, b"v", lease) for n in range(start, start + 100)])
+
+
+def count(member: Member) -> int:
+    """Count the published keys."""
+    found = member.machine.keyspace.range(ALL)
+    assert isinstance(found, RangeResult)
+    return found.count
 
 
 def begin(member: Member, body: object):
@@ -40,6 +51,7 @@ def test_reads_between_slices_see_the_published_state():
     """Between the slices of a large delete every read sees all keys, at the old revision."""
     member = filled()
     before = member.machine.keyspace.range(ALL)
+    assert isinstance(before, RangeResult)
     answer = begin(member, Delete(b"k/", b"k0"))
     slices = 0
     while not answer.outcomes:
@@ -52,7 +64,7 @@ def test_reads_between_slices_see_the_published_state():
         member.replica.apply()
     assert slices > 3
     assert answer.result().deleted == COUNT
-    assert member.machine.keyspace.range(ALL).count == 0
+    assert count(member) == 0
     assert len(member.published[-1][1]) == COUNT
 
 
@@ -63,7 +75,7 @@ def test_ticks_and_proposals_pass_between_slices():
     seen: list[int] = []
     confirmed: list[CoordinatorError | None] = []
     later = member.propose(Put(b"k/later", b"1"))
-    member.replica.read(lambda error: seen.append(member.machine.keyspace.range(ALL).count))
+    member.replica.read(lambda error: seen.append(count(member)))
     member.replica.read(confirmed.append, applied=False)
     member.advance(300, settles=False)
     member.turn()
@@ -83,7 +95,7 @@ def test_member_catches_up_with_a_half_applied_entry_after_a_crash():
     begin(member, Delete(b"k/", b"k0"))
     member.crash()
     member.start()
-    assert member.machine.keyspace.range(ALL).count == 0
+    assert count(member) == 0
     assert len(member.published[-1][1]) == COUNT
 
 
@@ -114,8 +126,7 @@ def test_large_lease_ends_in_slices(kind: str):
     else:
         member.open_session(6, 5000)
     for start in range(0, COUNT, 100):
-        puts = [Put(b"k/%06d" % n, b"v", lease=6) for n in range(start, start + 100)]
-        member.execute(Txn(success=puts))
+        member.execute(puts(b"k", start, 6))
     member.execute(Do(puts=["one", "two"], lease=6))
     member.published.clear()
     if kind == "expire":
@@ -126,7 +137,7 @@ def test_large_lease_ends_in_slices(kind: str):
         assert result.deleted == COUNT + 2 + (kind == "close")
     assert len(member.published) == 1
     assert member.machine.keyspace.leases.get(6) is None
-    assert member.machine.keyspace.range(ALL).count == 0
+    assert count(member) == 0
     gone = [member.machine.keyspace.get(1, probe.key(name, "gone")) for name in ("one", "two")]
     assert all(gone)
     assert state_of(member.reloaded()) == state_of(member.machine)
@@ -138,10 +149,9 @@ def test_large_lease_keeps_its_kind():
     assert isinstance(member.refusal(LeaseRevoke(6)), CoordinatorError)
     member.grant(5, 600_000)
     for start in range(0, COUNT, 100):
-        puts = [Put(b"p/%06d" % n, b"v", lease=5) for n in range(start, start + 100)]
-        member.execute(Txn(success=puts))
+        member.execute(puts(b"p", start, 5))
     assert isinstance(member.refusal(SessionClose(5)), SessionNotFound)
-    assert member.machine.keyspace.range(ALL).count == COUNT
+    assert count(member) == COUNT
 
 
 def test_slices_and_whole_give_the_same(monkeypatch: pytest.MonkeyPatch):
