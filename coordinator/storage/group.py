@@ -84,6 +84,12 @@ class GroupCommit:
         """Whether another turn would write something."""
         return bool(self._waiting) and (self.state is not LogState.NO_SPACE or bool(self._take()))
 
+    def is_ready_for(self, batch: WaitingBatch) -> bool:
+        """Whether a batch, added now, would be written at once and into the current segment."""
+        if self._waiting or self.state is not LogState.OPEN:
+            return False
+        return self.log.has_room(len(batch.piece))
+
     def add(self, batch: WaitingBatch) -> None:
         """Queue a batch."""
         self._waiting.append(batch)

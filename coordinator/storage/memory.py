@@ -292,6 +292,11 @@ class MemoryLog:
             raise StorageClosed("the log has been closed")
         self._group.add(encode_waiting(batch, callback, reserve=reserve))
 
+    def write_now(self, batch: LogBatch, callback: BatchCallback, *, reserve: bool = False) -> bool:
+        """See `LogWriter.write_now`; here always a `submit`."""
+        self.submit(batch, callback, reserve=reserve)
+        return False
+
     def cut(self, index: int) -> None:
         """See `LogWriter.cut`."""
         self._group.cut(index)

@@ -30,6 +30,9 @@ class LogPort(Protocol):
     def submit(self, batch: LogBatch, callback: BatchCallback, *, reserve: bool = False) -> None:
         """Make a batch durable; the callback says when."""
 
+    def write_now(self, batch: LogBatch, callback: BatchCallback, *, reserve: bool = False) -> bool:
+        """Make a batch durable before returning True, or submit it and return False."""
+
     def cut(self, index: int) -> None:
         """Drop whole segments that hold nothing above `index`."""
 

@@ -179,11 +179,15 @@ class SegmentedLog:
         """Whether `remove_dropped` has something to do."""
         return bool(self._dropped)
 
+    def has_room(self, pieces_bytes: int) -> bool:
+        """Whether a record of encoded batches of that size fits into the current segment."""
+        return record.record_bytes(pieces_bytes) <= self.room_bytes
+
     def fits(self, pieces_bytes: int) -> bool:
         """Whether a record of encoded batches of that size fits without any new disk space."""
-        size = record.record_bytes(pieces_bytes)
-        if size <= self.room_bytes:
+        if self.has_room(pieces_bytes):
             return True
+        size = record.record_bytes(pieces_bytes)
         return self.has_spare and size <= self._segment_bytes - segment.RECORDS_START
 
     def append(self, pieces: list[bytes], spans: list[BatchSpan], cut_index: int = -1) -> None:

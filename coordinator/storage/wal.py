@@ -4,6 +4,10 @@ Imports the standard library and this room. The node hands over what Raft wants 
 with `LogWriter.submit` and goes on; the thread takes everything that has come in, writes it as one
 record, calls fdatasync once, and has the callbacks run, in order, where the caller wants them.
 
+Waking a thread and being woken by it costs as much as the sync itself. So a caller that has nothing
+else to do may ask with `write_now` for the sync to happen in its own thread; that is granted only
+while nothing else is under way and the disk has been quick of late.
+
 A second thread does what must not hold up a commit: it prepares the next segment ahead of time and
 removes the files of dropped ones.
 
@@ -17,6 +21,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Final
 
 from coordinator.storage.errors import NoSpace, StorageClosed, StorageError
@@ -39,6 +44,12 @@ from coordinator.storage.segments import (
 )
 
 SPACE_RETRY_SECONDS: Final = 1.0
+
+QUICK_SYNC_SECONDS: Final = 0.0005
+"""A disk whose recent syncs all took less is quick: `write_now` may wait for it."""
+
+_FORGETTING: Final = 0.95
+"""By how much a slow sync counts less with each later one."""
 
 Notify = Callable[[Callable[[], None]], object]
 """Runs a function in the caller's own thread, as `loop.call_soon_threadsafe` does."""
@@ -72,8 +83,12 @@ class LogWriter:
         self._on_state = on_state
         self._space_retry_seconds = space_retry_seconds
         self._told_state = LogState.OPEN
+        self._outstanding = 0
+        self._sync_seconds = 0.0
+        self._turning = threading.Lock()
         self._queue: SimpleQueue[WaitingBatch | Callable[[], None] | None] = SimpleQueue()
         self._wake_keeper = threading.Event()
+        self._is_retry_due = False
         self._is_closing = False
         self._writer = threading.Thread(target=self._write, name="log-writer", daemon=True)
         self._keeper = threading.Thread(target=self._keep, name="log-keeper", daemon=True)
@@ -115,6 +130,49 @@ class LogWriter:
         if self._is_closing:
             raise StorageClosed("the log has been closed")
         self._queue.put(encode_waiting(batch, callback, reserve=reserve))
+        self._outstanding += 1
+
+    def write_now(self, batch: LogBatch, callback: BatchCallback, *, reserve: bool = False) -> bool:
+        """Make a batch durable before returning if that is quick, else `submit` it.
+
+        Args:
+            batch: What to write.
+            callback: As for `submit`; not called if this returns True.
+            reserve: As for `submit`.
+
+        Returns:
+            Whether the batch is durable already. This took one sync, during which the calling
+            thread was blocked.
+
+        Raises:
+            StorageClosed: `close` has been called.
+            ValueError: The entries of the batch have gaps.
+        """
+        if self._is_closing:
+            raise StorageClosed("the log has been closed")
+        waiting = encode_waiting(batch, callback, reserve=reserve)
+        is_quick = not self._outstanding and self._sync_seconds < QUICK_SYNC_SECONDS
+        if is_quick and self._turning.acquire(blocking=False):
+            try:
+                if self._group.is_ready_for(waiting):
+                    return self._write_alone(waiting)
+            finally:
+                self._turning.release()
+        self._queue.put(waiting)
+        self._outstanding += 1
+        return False
+
+    def _write_alone(self, waiting: WaitingBatch) -> bool:
+        """Write a batch in the calling thread; return whether that is all there is to do."""
+        self._group.add(waiting)
+        outcome = self._timed_turn()
+        if outcome is not None and outcome.error is None:
+            return True
+        # It failed, or waits for space now: the writer thread sees to the rest.
+        self._outstanding += 1
+        self._tell(outcome)
+        self._queue.put(_do_nothing)
+        return False
 
     def cut(self, index: int) -> None:
         """Drop whole segments that hold nothing above `index`; returns at once.
@@ -127,6 +185,7 @@ class LogWriter:
 
     def retry_space(self) -> None:
         """Look at once, instead of after a while, whether the disk has space again."""
+        self._is_retry_due = True
         self._wake_keeper.set()
 
     def close(self) -> None:
@@ -152,22 +211,21 @@ class LogWriter:
             items = [queue.get()]
             # Nobody else takes from the queue, so what is counted is there.
             items += [queue.get_nowait() for _ in range(queue.qsize())]
-            for item in items:
-                if isinstance(item, WaitingBatch):
-                    group.add(item)
-                elif item is None:
-                    is_open = False
-                else:
-                    item()
-            self._turn()
+            with self._turning:
+                for item in items:
+                    if isinstance(item, WaitingBatch):
+                        group.add(item)
+                    elif item is None:
+                        is_open = False
+                    else:
+                        item()
+                self._turn()
         self._tell(group.close())
 
     def _turn(self) -> None:
         group = self._group
         while True:
-            outcome = group.turn()
-            if outcome is not None:
-                self._tell(outcome)
+            self._tell(self._timed_turn())
             if group.state is not self._told_state:
                 self._tell_state()
                 self._wake_keeper.set()
@@ -177,9 +235,23 @@ class LogWriter:
         if log.has_dropped or (self.state is LogState.OPEN and not log.has_spare):
             self._wake_keeper.set()
 
+    def _timed_turn(self) -> Outcome | None:
+        started = perf_counter()
+        outcome = self._group.turn()
+        if outcome is not None:
+            self._sync_seconds = max(perf_counter() - started, self._sync_seconds * _FORGETTING)
+        return outcome
+
     def _tell(self, outcome: Outcome | None) -> None:
         if outcome is not None:
-            self._notify(partial(_run_callbacks, outcome))
+            self._notify(partial(self._deliver, outcome))
+
+    def _deliver(self, outcome: Outcome) -> None:
+        """Run callbacks, in the caller's thread."""
+        callbacks, error = outcome
+        self._outstanding -= len(callbacks)
+        for callback in callbacks:
+            callback(error)
 
     def _tell_state(self) -> None:
         self._told_state = self._group.state
@@ -195,10 +267,12 @@ class LogWriter:
             self._wake_keeper.clear()
             if self._is_closing or self.state is LogState.FAILED:
                 break
-            if self.state is LogState.NO_SPACE and timeout_seconds is None:
+            is_news = self.state is LogState.NO_SPACE and timeout_seconds is None
+            if is_news and not self._is_retry_due:
                 # The writer has just met the full disk; looking again at once would be in vain.
                 timeout_seconds = self._space_retry_seconds
                 continue
+            self._is_retry_due = False
             try:
                 group.log.remove_dropped()
                 group.log.prepare_spare()
@@ -208,15 +282,14 @@ class LogWriter:
             except StorageError as error:
                 self._queue.put(partial(group.fail, error))
             else:
-                timeout_seconds = None
-                if self.state is LogState.NO_SPACE:
+                # The writer may not have read yet that the disk was full.
+                if self.state is LogState.NO_SPACE or timeout_seconds is not None:
+                    timeout_seconds = None
                     self._queue.put(partial(group.set_space, has_space=True))
 
 
-def _run_callbacks(outcome: Outcome) -> None:
-    callbacks, error = outcome
-    for callback in callbacks:
-        callback(error)
+def _do_nothing() -> None:
+    """On the queue: have the writer thread look around."""
 
 
 def open_log(

@@ -174,3 +174,21 @@ def test_missing_log_is_refused_where_one_must_exist(bench: LogBench, tmp_path: 
     )
     with pytest.raises(LogDamaged, match="missing"):
         other.open(create=False)
+
+
+def test_written_now_or_later(bench: LogBench):
+    """A batch is durable when `write_now` says so, and otherwise when its callback does."""
+    outcomes: list[Any] = []
+    count = 0
+    for index in range(1, 30):
+        count += bench.log.write_now(batch(index, index), outcomes.append)
+        if index % 5 == 0:
+            bench.log.submit(LogBatch(hard_state=HardState(1, 1, index)), outcomes.append)
+    bench.settle()
+    assert outcomes == [None] * (29 - count + 5)
+    contents = bench.reopen()
+    assert contents.entries == entries(1, 29)
+    assert contents.hard_state == HardState(1, 1, 25)
+    bench.log.close()
+    with pytest.raises(StorageClosed):
+        bench.log.write_now(batch(30, 30), outcomes.append)

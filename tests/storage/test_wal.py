@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.storage import wal
 from coordinator.storage.errors import NoSpace, StorageClosed, StorageFailed
 from coordinator.storage.group import LogState
 from coordinator.storage.recovery import LogContents
@@ -302,3 +303,109 @@ def test_real_full_disk(tmp_path: Path):
         bench.log.close()
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+class Clock:
+    """Stands in for the clock that times the syncs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sync_seconds = 0.0
+
+    def __call__(self) -> float:
+        self.now += self.sync_seconds
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(wal, "perf_counter", clock)
+    return clock
+
+
+def ready(bench: DiskLogBench) -> int:
+    """Wait until nothing is under way; return the next index."""
+    index = write_until_spare(bench)
+    outcomes: list[Any] = []
+    while not bench.log.write_now(batch(index, index), outcomes.append):
+        bench.settle()
+        index += 1
+    return index + 1
+
+
+def test_quick_disk_is_written_in_the_callers_thread(bench: DiskLogBench, clock: Clock):
+    """On a quick disk a lone batch is durable when the call returns, without any callback."""
+    outcomes: list[Any] = []
+    index = ready(bench)
+    calls = bench.calls.qsize()
+    assert bench.log.write_now(batch(index, index), outcomes.append)
+    assert (outcomes, bench.calls.qsize()) == ([], calls)
+    assert bench.reopen().last_index == index
+
+
+def test_slow_disk_is_left_to_the_thread(bench: DiskLogBench, clock: Clock):
+    """After one slow sync the caller is not held up again until many were quick."""
+    outcomes: list[Any] = []
+    index = ready(bench)
+    clock.sync_seconds = wal.QUICK_SYNC_SECONDS * 2
+    assert bench.log.write_now(batch(index, index), outcomes.append)
+    clock.sync_seconds = 0.0
+    index += 1
+    while not bench.log.write_now(batch(index, index), outcomes.append):
+        bench.settle()
+        index += 1
+    assert len(outcomes) > 10
+    assert bench.reopen().last_index == index
+
+
+def test_nothing_overtakes_what_was_submitted(bench: DiskLogBench, clock: Clock):
+    """While a callback is due, a lone batch waits its turn."""
+    order: list[int] = []
+    index = ready(bench)
+    bench.log.submit(batch(index, index), lambda _: order.append(1))
+    assert not bench.log.write_now(batch(index + 1, index + 1), lambda _: order.append(2))
+    bench.run_until(lambda: len(order) == 2)
+    assert order == [1, 2]
+
+
+def test_failure_in_the_callers_thread_is_told_by_callback(
+    bench: DiskLogBench, disk: FaultyDisk, clock: Clock
+):
+    """A sync that fails in the caller's thread poisons the log like any other."""
+    outcomes: list[Any] = []
+    index = ready(bench)
+    disk.faults["sync_data"] = errno.EIO
+    assert not bench.log.write_now(batch(index, index), outcomes.append)
+    disk.faults.clear()
+    bench.run_until(lambda: bool(outcomes))
+    assert isinstance(outcomes[0], StorageFailed)
+    assert not bench.log.write_now(batch(index, index), outcomes.append)
+    bench.run_until(lambda: len(outcomes) == 2)
+    bench.run_until(lambda: bench.states == [LogState.FAILED])
+    assert bench.log.error is outcomes[1]
+
+
+def test_full_disk_in_the_callers_thread_is_waited_for(
+    bench: DiskLogBench, disk: FaultyDisk, clock: Clock
+):
+    """A batch refused for lack of space in the caller's thread waits like any other."""
+    outcomes: list[Any] = []
+    index = ready(bench)
+    disk.faults["write"] = errno.ENOSPC
+    assert not bench.log.write_now(batch(index, index), outcomes.append)
+    bench.run_until(lambda: bench.states == [LogState.NO_SPACE])
+    assert outcomes == []
+    disk.faults.clear()
+    bench.log.retry_space()
+    bench.run_until(lambda: bool(outcomes))
+    assert outcomes == [None]
+
+
+def test_large_batch_is_left_to_the_thread(bench: DiskLogBench, clock: Clock):
+    """A batch that needs a new segment never holds the caller up."""
+    outcomes: list[Any] = []
+    index = ready(bench)
+    assert not bench.log.write_now(batch(index, index, size=100_000), outcomes.append)
+    bench.run_until(lambda: bool(outcomes))
+    assert outcomes == [None]
