@@ -43,7 +43,13 @@ def check_name(field: str, value: str) -> None:
 def _check_optional_name(field: str, value: str) -> None:
     if len(value) > NAME_BYTES_MAX or len(value.encode()) > NAME_BYTES_MAX:
         raise InvalidRequest(f"{field}: at most {NAME_BYTES_MAX} bytes", field=field)
-    if not value.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value):
+    _refuse_controls(field, value, "")
+
+
+def _refuse_controls(field: str, value: str, allowed: str) -> None:
+    if not value.isprintable() and any(
+        (ord(c) < 32 or 127 <= ord(c) < 160) and c not in allowed for c in value
+    ):
         raise InvalidRequest(f"{field}: no control characters", field=field)
 
 
@@ -70,6 +76,7 @@ def _check_number(field: str, value: int) -> None:
 def _check_text(field: str, value: str) -> None:
     if len(value) > TEXT_BYTES_MAX or len(value.encode()) > TEXT_BYTES_MAX:
         raise InvalidRequest(f"{field}: at most {TEXT_BYTES_MAX} bytes", field=field)
+    _refuse_controls(field, value, "\t\n")
 
 
 def _check_list(field: str, value: list[Any]) -> None:

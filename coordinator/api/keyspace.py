@@ -44,7 +44,7 @@ def operations(limits: Limits) -> Mapping[type[Any], Operation]:
     return {
         Put: Change(check.check),
         Delete: Change(check.check),
-        Range: Live(_range, check.check),
+        Range: Live(_range, _check_range),
         Txn: Change(check_txn, instead=_read_txn),
         Compact: Change(),
         LeaseGrant: Change(prepare=_choose_lease),
@@ -56,6 +56,13 @@ def operations(limits: Limits) -> Mapping[type[Any], Operation]:
 
 
 # ---------------------------------------------------------------- reading
+
+
+def _check_range(op: Range) -> None:
+    check.check(op)
+    for field in ("max_staleness_ms", "min_revision"):
+        if getattr(op, field) < 0:
+            raise InvalidRequest(f"{field} must not be negative", field=field)
 
 
 def _range(connection: Connection, id: int, op: Range) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from coordinator.api.serving import Serving
 
+CLOSE_GRACE_S = 1.0
+"""How long the other end may take to close."""
 _SAFE = (b"GET", b"HEAD", b"OPTIONS")
 
 
@@ -48,6 +50,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._application = self.app
         self._address = ""
         self._is_admitted = False
+        self._is_refused = False
         self._in_headers = False
         self._raw_bytes = 0
         self._header_bytes = 0
@@ -124,7 +127,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, within the limits."""
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
         cycle: RequestResponseCycle | None = self.cycle
@@ -226,7 +229,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, error: CoordinatorError, status: int | None = None) -> None:
         """Answer with an error, unless an answer is under way, and close."""
         self._expect_nothing()
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
         cycle: RequestResponseCycle | None = self.cycle
         is_under_way = cycle is not None and not cycle.response_complete
@@ -235,7 +238,21 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         if cycle is None or not is_under_way or not cycle.response_started:
             self.transport.write(raw_answer(error, status or error.http_status))
-        self.transport.close()
+        self._is_refused = True
+        part_with(self.transport, self.loop)
+
+
+def part_with(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    """Close a connection so that the other end can read the last words.
+
+    Closing with bytes unread would reset the connection, and what was just written might never
+    be seen. So only our half is closed; what still comes is read and forgotten for a moment.
+    """
+    if transport.can_write_eof():
+        transport.write_eof()
+    else:
+        transport.close()
+    loop.call_later(CLOSE_GRACE_S, transport.abort)
 
 
 def raw_answer(error: CoordinatorError, code: int) -> bytes:

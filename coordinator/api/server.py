@@ -91,6 +91,7 @@ class Server(uvicorn.Server):
         limits = serving.limits
         settings: dict[str, Any] = {
             "http": partial(HttpProtocol, serving),
+            "timeout_keep_alive": limits.keep_alive_s,
             "ws": lambda **_: WebSocketConnection(serving),
         }
         super().__init__(
@@ -101,7 +102,6 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=limits.keep_alive_s,
                 timeout_graceful_shutdown=1,
                 **settings,
             )

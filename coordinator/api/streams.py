@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from coordinator.api.connection import Connection
 from coordinator.api.registry import Live, Operation
 from coordinator.keyspace import check, refusals
-from coordinator.keyspace.keyspace import FIRST_REVISION
 from coordinator_sdk.errors import InvalidRequest
 from coordinator_sdk.protocol.kv import Cancel, Credit, Progress, Watch
 
@@ -54,8 +53,6 @@ def _watch(connection: Connection, id: int, op: Watch) -> None:
     node = connection.node
     if 0 < op.start_revision < node.keyspace.compact_revision:
         raise refusals.compacted(node.keyspace.compact_revision)
-    if op.start_revision == FIRST_REVISION:
-        op.start_revision += 1  # Nothing was ever written at the first one.
     hub = node.hub
     connection.open_stream(id, WatchStream(connection, hub, id))
     connection.answer(id, hub.revision, None)

@@ -29,6 +29,7 @@ from websockets.speedups import apply_mask  # type: ignore[import-not-found,unus
 from coordinator.api.cluster import greet
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import broken
+from coordinator.api.protocol import CLOSE_GRACE_S, part_with
 from coordinator.api.registry import Caller
 from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, Stopping
 from coordinator_sdk.protocol.cluster import Hello, HelloResult
@@ -42,8 +43,6 @@ WRITE_HIGH_BYTES = 262_144
 """Unsent bytes from which on a client counts as slow."""
 SMALL_FRAME_BYTES = 16_384
 """Up to here a frame's head and body are worth joining."""
-CLOSE_GRACE_S = 1.0
-"""How long a client may take to answer a close."""
 _CONTROL = 0x08
 
 
@@ -150,8 +149,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
                 continue
             self._is_closing = True
             self.end()
-            self.transport.close()
-            self._loop.call_later(CLOSE_GRACE_S, self.transport.abort)
+            part_with(self.transport, self._loop)
 
     # ------------------------------------------------------------- the handshake
 
