@@ -23,6 +23,7 @@ Invariants:
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -108,14 +109,20 @@ class Records(Protocol):
 # ---------------------------------------------------------------- keys
 
 
+@lru_cache(maxsize=4096)
 def topic_key(namespace: str, topic: str) -> bytes:
     """Give the key of a topic."""
     return systemkey.pack(namespace, DOMAIN, "topic", topic)
 
 
+@lru_cache(maxsize=4096)
+def _messages(namespace: str, topic: str) -> tuple[bytes, bytes]:
+    return systemkey.children(namespace, DOMAIN, "message", topic)
+
+
 def message_key(namespace: str, topic: str, sequence: int) -> bytes:
     """Give the key of a message."""
-    return systemkey.pack(namespace, DOMAIN, "message", topic, sequence)
+    return _messages(namespace, topic)[0] + systemkey.pack(sequence)
 
 
 def floor_key(namespace: str) -> bytes:
@@ -130,8 +137,8 @@ def timer_key(kind: str, namespace: str, topic: str) -> bytes:
 
 def messages(namespace: str, topic: str, first: int = 0) -> tuple[bytes, bytes]:
     """Give the range of a topic's messages from a sequence on."""
-    prefix, end = systemkey.children(namespace, DOMAIN, "message", topic)
-    return (message_key(namespace, topic, first) if first else prefix), end
+    start, end = _messages(namespace, topic)
+    return (start + systemkey.pack(first) if first else start), end
 
 
 def every_message(namespace: str) -> tuple[bytes, bytes]:

@@ -157,7 +157,9 @@ async def test_lost_history_of_the_hub_is_no_loss(small):
     publish(small)
     await turns()
     feed = serving.feeds(small.node)[NS]
-    small.node.hub.cancel(feed._watcher.sink, feed._watcher.stream)
+    watcher = feed._watcher
+    assert watcher is not None
+    small.node.hub.cancel(watcher.sink, watcher.stream)
     publish(small)
     feed._lost(small.node.revision)
     await turns()
