@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,16 +12,16 @@ import msgspec
 
 from coordinator.keyspace.keyspace import Meta
 from coordinator.keyspace.load import Loader
+from coordinator.node.surroundings import Directory
 from coordinator.raft import Config as RaftConfig
 from coordinator.raft import MemoryStorage, RawNode
 from coordinator.replica.machine import Machine
 from coordinator.replica.members import Member
 from coordinator.replica.replica import Replica
 from coordinator.storage.errors import StateDamaged, StorageError
-from coordinator.storage.identity import DataDirectory, Identity
+from coordinator.storage.identity import Identity
+from coordinator.storage.ports import LogPort, StatePort
 from coordinator.storage.record import LogBatch
-from coordinator.storage.state import StateStore
-from coordinator.storage.wal import LogWriter, open_log
 from coordinator.wire.raft import ConfState, HardState, Snapshot, SnapshotMetadata
 from coordinator_sdk.errors import Internal
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from coordinator.config import Config
     from coordinator.keyspace.records import Events
+    from coordinator.node.surroundings import Surroundings
     from coordinator.replica.domain import Domain
-    from coordinator.storage.ports import StatePort
     from coordinator.storage.recovery import LogContents
 
 FIRST_INDEX: Final = 1
@@ -43,10 +43,10 @@ FIRST_TERM: Final = 1
 class Booted:
     """A member that is open and has not begun to run."""
 
-    directory: DataDirectory
+    directory: Directory
     identity: Identity
-    log: LogWriter
-    store: StateStore
+    log: LogPort
+    store: StatePort
     machine: Machine
     replica: Replica
 
@@ -64,7 +64,7 @@ class Booted:
 async def boot(
     config: Config,
     domains: Sequence[Domain],
-    loop: asyncio.AbstractEventLoop,
+    surroundings: Surroundings,
     on_events: Callable[[int, Events], None],
 ) -> Booted:
     """Open a data directory, or make one, and build the replica from it.
@@ -73,26 +73,24 @@ async def boot(
         DirectoryRefused: It is in use, belongs to another program or a newer release.
         StorageDamaged: It can't be read back.
     """
-    directory = await asyncio.to_thread(DataDirectory.open, config.data_dir)
-    try:
-        log, contents = await asyncio.to_thread(
-            lambda: open_log(directory.log_path, notify=loop.call_soon_threadsafe)
-        )
+    draw = surroundings.random.getrandbits
+    async with AsyncExitStack() as opened:
+        directory = await surroundings.open_directory(config.data_dir)
+        opened.callback(directory.close)
+        log, contents = await directory.open_log(asyncio.get_running_loop().call_soon_threadsafe)
+        opened.push_async_callback(asyncio.to_thread, log.close)
         identity = directory.identity or directory.create_identity(
-            member_id=secrets.randbits(62) + 1, cluster_id=secrets.randbits(62) + 1
+            member_id=draw(62) + 1, cluster_id=draw(62) + 1
         )
-        store = await StateStore.open(directory.state_path)
+        store = await directory.open_state()
+        opened.push_async_callback(store.close)
         machine = await load_machine(domains, store)
         if machine.index == 0:
             await _begin_group(machine, identity, log, contents)
-    except BaseException:
-        directory.close()
-        raise
-    memory = raft_storage(machine, contents)
-    raw = RawNode(
-        raft_config(config, identity.member_id, memory, machine.index, secrets.randbits(64))
-    )
-    replica = Replica(raw, memory, machine, incarnation=secrets.randbits(63), on_events=on_events)
+        memory = raft_storage(machine, contents)
+        opened.pop_all()
+    raw = RawNode(raft_config(config, identity.member_id, memory, machine.index, draw(64)))
+    replica = Replica(raw, memory, machine, incarnation=draw(63), on_events=on_events)
     return Booted(directory, identity, log, store, machine, replica)
 
 
@@ -149,7 +147,7 @@ async def load_machine(domains: Sequence[Domain], store: StatePort) -> Machine:
 
 
 async def _begin_group(
-    machine: Machine, identity: Identity, log: LogWriter, contents: LogContents
+    machine: Machine, identity: Identity, log: LogPort, contents: LogContents
 ) -> None:
     """Make a group of one, or go on with a start that was interrupted while it did."""
     metadata = first_snapshot(identity.member_id, contents)

@@ -12,7 +12,6 @@ Nothing is answered, and no vote or acknowledgement leaves, before the log says 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -22,23 +21,14 @@ from coordinator.storage.record import LogBatch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from coordinator.node.surroundings import Surroundings
     from coordinator.replica.replica import Append, Replica
     from coordinator.storage.errors import StorageError
-    from coordinator.storage.wal import LogWriter
+    from coordinator.storage.ports import LogPort
     from coordinator.wire.raft import Message
 
 SLICE_NS = 5_000_000
 """How long entries are applied before ticks, heartbeats and reads get their turn."""
-
-
-def monotonic_ms() -> int:
-    """Give milliseconds on the clock that never jumps."""
-    return time.monotonic_ns() // 1_000_000
-
-
-def wall_ms() -> int:
-    """Give Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class Pressure(Protocol):
@@ -59,6 +49,7 @@ class TurnLoop:
     Args:
         replica: What to drive.
         log: Where appends become durable.
+        surroundings: Where time comes from.
         send: Takes the messages for peers.
         after_apply: Called after entries were applied, before anything else happens.
         on_tick: Called with every tick.
@@ -69,7 +60,8 @@ class TurnLoop:
     def __init__(
         self,
         replica: Replica,
-        log: LogWriter,
+        log: LogPort,
+        surroundings: Surroundings,
         *,
         send: Callable[[list[Message]], None],
         after_apply: Callable[[], None],
@@ -80,6 +72,7 @@ class TurnLoop:
     ) -> None:
         self._replica = replica
         self._log = log
+        self._surroundings = surroundings
         self._send = send
         self._after_apply = after_apply
         self._on_failure = on_failure
@@ -113,7 +106,7 @@ class TurnLoop:
     def _tick(self) -> None:
         if self._is_stopped:
             return
-        self._replica.set_time(monotonic_ms(), wall_ms())
+        self._tell_time()
         self._guarded(self._replica.tick)
         self._guarded(self._on_tick)
         self.schedule()
@@ -121,6 +114,11 @@ class TurnLoop:
         now = self._loop.time()
         self._next_tick = max(self._next_tick + self._tick_ms / 1000, now)
         self._ticker = self._loop.call_at(self._next_tick, self._tick)
+
+    def _tell_time(self) -> None:
+        surroundings = self._surroundings
+        now_ms = surroundings.monotonic_ns() // 1_000_000
+        self._replica.set_time(now_ms, surroundings.wall_ms())
 
     def _run(self) -> None:
         self._is_scheduled = False
@@ -137,7 +135,7 @@ class TurnLoop:
 
     def _turn(self) -> None:
         replica = self._replica
-        replica.set_time(monotonic_ms(), wall_ms())
+        self._tell_time()
         while True:
             effects = replica.turn(hold=self._pressure.is_behind)
             if effects.messages:
@@ -155,9 +153,10 @@ class TurnLoop:
     def _apply(self) -> bool:
         """Apply what is committed, for one slice of time; True if more is left."""
         replica = self._replica
-        deadline = time.monotonic_ns() + SLICE_NS
+        now_ns = self._surroundings.monotonic_ns
+        deadline = now_ns() + SLICE_NS
         more = replica.apply()
-        while more and time.monotonic_ns() < deadline:
+        while more and now_ns() < deadline:
             more = replica.apply()
         self._after_apply()
         return more

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from coordinator import __version__
 from coordinator.keyspace.records import USER
-from coordinator.keyspace.watch import Fetch, WatchHub
+from coordinator.keyspace.watch import WatchHub
+from coordinator.keyspace.watcher import Fetch
 from coordinator.node.boot import Booted, boot
 from coordinator.node.chores import Housekeeping, Retention
-from coordinator.node.loop import TurnLoop, monotonic_ms
+from coordinator.node.loop import TurnLoop
 from coordinator.node.persistence import Persistence
+from coordinator.node.surroundings import ThisMachine
 from coordinator.replica.replica import Proposal, Replica
 from coordinator.replica.requests import Outcome
 from coordinator.wire.command import MemberPublish
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from coordinator.config import Config
+    from coordinator.node.surroundings import Surroundings
     from coordinator.replica.domain import Domain
     from coordinator.wire.raft import Entry, Message
     from coordinator_sdk.protocol.kv import Event
@@ -48,6 +50,7 @@ class Node:
     Args:
         config: The resolved configuration.
         domains: The domains to serve.
+        surroundings: The machine underneath; this one by default.
 
     Attributes:
         keyspace: The published state; read it only between turns, that is, from callbacks.
@@ -56,9 +59,15 @@ class Node:
         member_id: Id of this member.
     """
 
-    def __init__(self, config: Config, domains: Sequence[Domain]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        domains: Sequence[Domain],
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self.config = config
-        self.started_at = time.monotonic()
+        self._surroundings = surroundings or ThisMachine()
+        self.started_at = self._surroundings.monotonic_ns() / 1e9
         self.is_stopping = False
         self.failure: BaseException | None = None
         self.stopped = asyncio.Event()
@@ -73,8 +82,7 @@ class Node:
         Raises:
             StorageError: The data directory can't be used; the message says what to do.
         """
-        loop = asyncio.get_running_loop()
-        booted = await boot(self.config, self._domains, loop, self._publish)
+        booted = await boot(self.config, self._domains, self._surroundings, self._publish)
         self._booted = booted
         self.name = self.config.name
         self.cluster_id = booted.identity.cluster_id
@@ -93,6 +101,7 @@ class Node:
         self._loop = TurnLoop(
             self.replica,
             booted.log,
+            self._surroundings,
             send=self._send,
             after_apply=self._after_apply,
             on_failure=self._fail,
@@ -252,7 +261,7 @@ class Node:
             elif not self.replica.is_leader:
                 done(NoLeader("this member does not lead"))
             else:
-                now = monotonic_ms()
+                now = self._now_ms()
                 done([self.replica.clock.renew(lease, now) for lease in leases])
 
         if self.is_stopping:
@@ -263,7 +272,10 @@ class Node:
 
     def lease_remaining_ms(self, lease: int) -> int:
         """Give how long a lease lives on; -1 if it does not exist."""
-        return self.replica.clock.remaining_ms(lease, monotonic_ms())
+        return self.replica.clock.remaining_ms(lease, self._now_ms())
+
+    def _now_ms(self) -> int:
+        return self._surroundings.monotonic_ns() // 1_000_000
 
     async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes | None]:
         """Fetch values of the past, by (mod_revision, sub); None for what compaction took."""
@@ -305,7 +317,7 @@ class Node:
             self.alarms(),
             watches=len(self.hub),
             leases=len(keyspace.leases),
-            uptime_ms=int((time.monotonic() - self.started_at) * 1000),
+            uptime_ms=self._now_ms() - int(self.started_at * 1000),
         )
 
     def is_ready(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from coordinator.storage.group import LogState
-from coordinator.storage.state import StateBatch, StateStore, VersionRow
+from coordinator.storage.state import StateBatch, VersionRow
 from coordinator.storage.write_behind import WriteBehind
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Persistence:
         self._replica = booted.replica
         self._identity = booted.identity
         self._log = booted.log
-        self._store: StateStore = booted.store
+        self._store = booted.store
         self._looked_at = self._machine.index
         self._entries_kept = entries_kept
         self._collected_index = self._machine.index

@@ -1,0 +1,98 @@
+"""What a member stands on: a disk, two clocks and a source of randomness.
+
+Everything the node takes from its machine goes through here, so that a simulator can put
+another machine underneath.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from coordinator.storage.identity import DataDirectory
+from coordinator.storage.state import StateStore
+from coordinator.storage.wal import open_log
+
+if TYPE_CHECKING:
+    from coordinator.storage.identity import Identity
+    from coordinator.storage.ports import LogPort, StatePort
+    from coordinator.storage.recovery import LogContents
+    from coordinator.storage.wal import Notify
+
+
+class Directory(Protocol):
+    """A locked data directory and what is opened in it."""
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who it belongs to; None in a new directory."""
+
+    def create_identity(self, member_id: int, cluster_id: int = 0) -> Identity:
+        """Say whom a new directory belongs to, durably."""
+
+    async def open_log(self, notify: Notify) -> tuple[LogPort, LogContents]:
+        """Open the log, or begin one."""
+
+    async def open_state(self) -> StatePort:
+        """Open the state database, or make one."""
+
+    def close(self) -> None:
+        """Let go of the lock."""
+
+
+class Surroundings(Protocol):
+    """A machine."""
+
+    random: random.Random
+    """Where ids and time-outs come from."""
+
+    async def open_directory(self, path: str) -> Directory:
+        """Lock a data directory, creating it if need be."""
+
+    def monotonic_ns(self) -> int:
+        """Give nanoseconds on the clock that never jumps."""
+
+    def wall_ms(self) -> int:
+        """Give Unix time in milliseconds."""
+
+
+class DiskDirectory:
+    """A data directory on this machine's disk."""
+
+    def __init__(self, directory: DataDirectory) -> None:
+        self._directory = directory
+        self.create_identity = directory.create_identity
+        self.close = directory.close
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who it belongs to; None in a new directory."""
+        return self._directory.identity
+
+    async def open_log(self, notify: Notify) -> tuple[LogPort, LogContents]:
+        """Open the log, or begin one."""
+        opening = partial(open_log, self._directory.log_path, notify=notify)
+        return await asyncio.to_thread(opening)
+
+    async def open_state(self) -> StatePort:
+        """Open the state database, or make one."""
+        return await StateStore.open(self._directory.state_path)
+
+
+class ThisMachine:
+    """This machine."""
+
+    def __init__(self) -> None:
+        self.random: random.Random = random.SystemRandom()
+        self.monotonic_ns = time.monotonic_ns
+
+    async def open_directory(self, path: str) -> Directory:
+        """Lock a data directory, creating it if need be."""
+        return DiskDirectory(await asyncio.to_thread(DataDirectory.open, path))
+
+    def wall_ms(self) -> int:
+        """Give Unix time in milliseconds."""
+        return time.time_ns() // 1_000_000
