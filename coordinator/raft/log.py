@@ -135,7 +135,8 @@ class RaftLog:
         if not lo <= hi <= self.last_index + 1:
             raise InvariantBroken(f"slice [{lo},{hi}) out of bound {self.last_index}")
         if lo >= offset:
-            return limit_size(self.unstable.slice(lo, hi), size_max)
+            entries = self.unstable.entries[lo - offset : hi - offset]
+            return limit_size(entries, size_max) if hi - lo > 1 else entries
         if self.unstable.snapshot is not None:
             raise Compacted
         if lo == hi:

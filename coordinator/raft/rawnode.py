@@ -195,14 +195,15 @@ class RawNode:
         unstable = log.unstable
         if unstable.has_next_entries() or log.has_next_committed(self._allow_unstable):
             return True
-        if raft.lead != self._prev_lead or raft.state != self._prev_state:
-            return True
-        return unstable.has_next_snapshot() or self._hard_state_changed()
-
-    def _hard_state_changed(self) -> bool:
-        raft = self.raft
         prev = self._prev_hard_state
-        return raft.log.committed != prev.commit or raft.term != prev.term or raft.vote != prev.vote
+        return (
+            log.committed != prev.commit
+            or raft.lead != self._prev_lead
+            or raft.state != self._prev_state
+            or raft.term != prev.term
+            or raft.vote != prev.vote
+            or unstable.has_next_snapshot()
+        )
 
     def ready(self) -> Ready:
         """Take out the work there is. It must be done; see `coordinator.raft`.

@@ -30,7 +30,7 @@ def maybe_send_append(raft: Raft, to: int, its: Progress, *, if_empty: bool) -> 
         return False
     entries: list[Entry] = []
     try:
-        prev_term = log.term(prev)
+        prev_term = log.last_term if prev == log.last_index else log.term(prev)
         # While the window is full, only empty messages go out. If everything in it has been lost,
         # one of them gets through in the end, and its answer empties the window.
         if prev < log.last_index and (its.state is not REPLICATE or not its.inflights.full()):
