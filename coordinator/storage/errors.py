@@ -94,17 +94,17 @@ class DirectoryForeign(DirectoryRefused):
 
 
 class SchemaTooNew(DirectoryRefused):
-    """The state database was written by a newer release.
+    """The state database, or another file, was written by a newer release.
 
     Attributes:
-        found: Schema revision of the database.
-        known: Newest schema revision this release knows.
+        found: Schema or format revision of the file.
+        known: Newest one this release knows.
     """
 
     def __init__(self, path: str, found: str, known: str) -> None:
         """Compose the one-sentence message from both revisions."""
         super().__init__(
-            f"{path} has schema revision {found}, this release knows up to {known}; "
+            f"{path} has revision {found}, this release knows up to {known}; "
             "start the newer release again, or restore a backup taken before the upgrade"
         )
         self.found = found

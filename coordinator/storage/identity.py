@@ -27,8 +27,8 @@ import msgspec
 from coordinator.storage.errors import (
     DirectoryForeign,
     DirectoryInUse,
+    SchemaTooNew,
     StorageDamaged,
-    StorageFailed,
 )
 from coordinator.storage.files import FILE_MODE, DiskFiles, Files, read_all, translate, write_file
 from coordinator.storage.segment import segment_sequence
@@ -80,18 +80,24 @@ class DataDirectory:
     def open(cls, path: str | os.PathLike[str], files: Files | None = None) -> "DataDirectory":
         """Lock a data directory, creating it if need be, and read whom it belongs to.
 
+        The folder it lies in must exist.
+
         Raises:
             DirectoryInUse: Another process has locked it.
             DirectoryForeign: It holds something that is not ours.
             StorageDamaged: Its identity is lost or altered.
+            SchemaTooNew: A newer release wrote it.
             NoSpace: The disk is full.
             StorageFailed: The disk failed, or the rights do not suffice.
         """
         files = files or DiskFiles()
         folder = Path(path)
         try:
+            is_new = not folder.exists()
             _refuse_foreign(folder)
             files.make_directory(str(folder))
+            if is_new:
+                files.sync_directory(str(folder.parent))
             lock_fd = _lock(folder)
             try:
                 directory = cls(folder, lock_fd, files)
@@ -184,7 +190,7 @@ class DataDirectory:
             content = read_all(self._files, fd)
         finally:
             self._files.close(fd)
-        identity = _decode(content)
+        identity = _decode(self.log_path / _IDENTITY, content)
         if identity is None:
             raise StorageDamaged(
                 f"{self.log_path / _IDENTITY} is damaged; rebuild this member from its peers"
@@ -247,7 +253,7 @@ def _encode(identity: Identity) -> bytes:
     return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
-def _decode(content: bytes) -> Identity | None:
+def _decode(path: Path, content: bytes) -> Identity | None:
     try:
         found = msgspec.json.decode(content, type=_IdentityFile)
         identity = Identity(
@@ -258,5 +264,5 @@ def _decode(content: bytes) -> Identity | None:
     except (msgspec.DecodeError, ValueError):
         return None
     if found.format > IDENTITY_FORMAT:
-        raise StorageFailed("the data directory was written by a newer release; start that one")
+        raise SchemaTooNew(str(path), f"format {found.format}", f"format {IDENTITY_FORMAT}")
     return identity if _encode(identity) == content else None

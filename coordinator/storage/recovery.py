@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from coordinator.storage import record, segment
-from coordinator.storage.errors import LogDamaged
+from coordinator.storage.errors import LogDamaged, SchemaTooNew
 from coordinator.storage.files import Files, read_all
 from coordinator.storage.record import CutMark, StoredBatch
 from coordinator.wire.raft import Entry, HardState, SnapshotMetadata
@@ -186,6 +186,9 @@ class _Scan:
             self.files.close(fd)
         header = segment.decode_header(image)
         if header is None:
+            found = segment.format_of(image)
+            if found > segment.FORMAT:
+                raise SchemaTooNew(path, f"log format {found}", f"log format {segment.FORMAT}")
             raise LogDamaged(path, 0, "the header of the segment is not intact")
         if self.spans:
             self._join(path, header)

@@ -53,16 +53,26 @@ class SegmentHeader(NamedTuple):
 HEADER_BYTES: Final = len(MAGIC) + 4 + _FIELDS.size
 
 
-def decode_header(image: bytes) -> SegmentHeader | None:
-    """Return the header at the start of a segment, or None if there is no intact one."""
+def format_of(image: bytes) -> int:
+    """Return the format version of a segment, or 0 if its header is not intact.
+
+    Every later format keeps the layout of the header.
+    """
     start = len(MAGIC) + 4
     fields = image[start:HEADER_BYTES]
     if image[: len(MAGIC)] != MAGIC or len(fields) != _FIELDS.size:
-        return None
+        return 0
     if google_crc32c.value(fields) != int.from_bytes(image[len(MAGIC) : start], "little"):
+        return 0
+    return int.from_bytes(fields[:4], "little")
+
+
+def decode_header(image: bytes) -> SegmentHeader | None:
+    """Return the header at the start of a segment, or None if there is no intact one."""
+    if format_of(image) != FORMAT:
         return None
-    version, _, *rest = _FIELDS.unpack(fields)
-    return SegmentHeader(*rest) if version == FORMAT else None
+    _, _, *rest = _FIELDS.unpack_from(image, len(MAGIC) + 4)
+    return SegmentHeader(*rest)
 
 
 def segment_name(sequence: int) -> str:

@@ -167,6 +167,8 @@ class LogWriter:
         self._group.add(waiting)
         outcome = self._timed_turn()
         if outcome is not None and outcome.error is None:
+            if self._group.log.has_dropped:
+                self._wake_keeper.set()
             return True
         # It failed, or waits for space now: the writer thread sees to the rest.
         self._outstanding += 1
@@ -244,7 +246,7 @@ class LogWriter:
 
     def _tell(self, outcome: Outcome | None) -> None:
         if outcome is not None:
-            self._notify(partial(self._deliver, outcome))
+            self._call(partial(self._deliver, outcome))
 
     def _deliver(self, outcome: Outcome) -> None:
         """Run callbacks, in the caller's thread."""
@@ -256,7 +258,15 @@ class LogWriter:
     def _tell_state(self) -> None:
         self._told_state = self._group.state
         if self._on_state is not None:
-            self._notify(partial(self._on_state, self._told_state))
+            self._call(partial(self._on_state, self._told_state))
+
+    def _call(self, function: Callable[[], None]) -> None:
+        """Have the caller's thread run a function."""
+        try:
+            self._notify(function)
+        except RuntimeError as error:
+            # Its loop is closed. Nobody can be told anything, so nothing may be written either.
+            self._group.fail(StorageClosed(f"the owner of the log is gone: {error}"))
 
     def _keep(self) -> None:
         """The thread that prepares segments and removes dropped ones."""
@@ -322,6 +332,7 @@ def open_log(
 
     Raises:
         LogDamaged: Something that was durable is missing or altered.
+        SchemaTooNew: A newer release wrote the log.
         NoSpace: There is no room for a new log.
         StorageFailed: The disk failed.
     """

@@ -13,6 +13,7 @@ import pytest
 from coordinator.storage.errors import (
     DirectoryForeign,
     DirectoryInUse,
+    SchemaTooNew,
     StorageDamaged,
     StorageFailed,
 )
@@ -152,7 +153,7 @@ def test_newer_identity_is_refused(tmp_path: Path):
     made(tmp_path / "data")
     path = tmp_path / "data" / "log" / "identity"
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(StorageFailed, match="newer release"):
+    with pytest.raises(SchemaTooNew, match="format 2"):
         DataDirectory.open(tmp_path / "data")
 
 

@@ -2,10 +2,11 @@
 
 import itertools
 
+import google_crc32c
 import pytest
 
 from coordinator.storage import record, segment
-from coordinator.storage.errors import LogDamaged
+from coordinator.storage.errors import LogDamaged, SchemaTooNew
 from coordinator.storage.memory import MemoryFiles
 from coordinator.storage.record import LogBatch
 from coordinator.storage.recovery import LogContents
@@ -333,3 +334,14 @@ def test_install_survives_a_torn_batch_after_it():
     contents = read(files)
     assert (contents.boundary_index, contents.boundary_term, contents.entries) == (50, 3, [])
     assert contents.install == SnapshotMetadata(index=50, term=3)
+
+
+def test_log_of_a_newer_release_is_refused():
+    """A log in a newer format is refused as such, not taken for damage."""
+    files = log_of(batch(1, 2))
+    image = files.content(FIRST)
+    fields = (segment.FORMAT + 1).to_bytes(4, "little") + image[16 : segment.HEADER_BYTES]
+    checksum = google_crc32c.value(fields).to_bytes(4, "little")
+    files.put(FIRST, segment.MAGIC + checksum + fields + image[segment.HEADER_BYTES :])
+    with pytest.raises(SchemaTooNew, match="log format 2"):
+        read(files)

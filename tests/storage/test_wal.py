@@ -409,3 +409,16 @@ def test_large_batch_is_left_to_the_thread(bench: DiskLogBench, clock: Clock):
     assert not bench.log.write_now(batch(index, index, size=100_000), outcomes.append)
     bench.run_until(lambda: bool(outcomes))
     assert outcomes == [None]
+
+
+def test_closed_loop_stops_the_log(tmp_path: Path):
+    """When nobody can be told any more, the log stops writing, and can still be closed."""
+
+    def gone(function: Callable[[], None]) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    log, _ = open_log(tmp_path / "log", notify=gone, segment_bytes=4096, first_segment_bytes=4096)
+    log.submit(batch(1, 1), lambda _: None)
+    log.close()
+    assert log.state is LogState.FAILED
+    assert "Event loop is closed" in str(log.error)
