@@ -150,6 +150,8 @@ def test_the_installed_wheels_do_the_main_job(installed: Path, tmp_path: Path) -
     version = run(programs / "coordinator", "--version", cwd=tmp_path)
     assert re.search(r"\d+\.\d+\.\d+", version)
     run(programs / "coordctl", "--help", cwd=tmp_path)
+    with serving(installed, tmp_path):
+        pass
     run(programs / "coordinator", "migrate", "--data-dir", tmp_path / "data", cwd=tmp_path)
     with serving(installed, tmp_path) as url:
         with urllib.request.urlopen(f"{url}/", timeout=10) as page:
