@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from coordinator import __version__
 from coordinator.keyspace.records import USER
 from coordinator.keyspace.watch import WatchHub
-from coordinator.keyspace.watcher import Fetch
 from coordinator.node.boot import Booted, boot
 from coordinator.node.chores import Housekeeping, Retention
 from coordinator.node.loop import TurnLoop
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from coordinator.config import Config
+    from coordinator.keyspace.watcher import Fetch
     from coordinator.node.surroundings import Surroundings
     from coordinator.replica.domain import Domain
     from coordinator.wire.raft import Entry, Message
