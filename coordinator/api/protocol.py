@@ -51,7 +51,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._address = ""
         self._is_admitted = False
         self._is_refused = False
+        self._is_amid = False
         self._in_headers = False
+        self._begun = 0
         self._raw_bytes = 0
         self._header_bytes = 0
         self._body_bytes = 0
@@ -133,8 +135,8 @@ class HttpProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         if self._arrival is None and (cycle is None or cycle.response_complete):
             self._expect(self._limits.header_s, "headers")
-        was_in_headers = self._in_headers or self._raw_bytes == 0
-        self._raw_bytes += len(data)
+        was_amid = self._is_amid
+        self._begun = 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -146,14 +148,21 @@ class HttpProtocol(HttpToolsProtocol):
             else:
                 self._refuse(*self._refusal)
         else:
-            if was_in_headers and self._in_headers and self._raw_bytes > self._limits.header_bytes:
+            if not self._in_headers:
+                return
+            # Headers that go on: they have no callback, so their raw bytes are counted, from
+            # where they surely began.
+            if self._begun == 0 or (self._begun == 1 and not was_amid):
+                self._raw_bytes += len(data)
+            if self._raw_bytes > self._limits.header_bytes:
                 self._refuse(*self._headers_too_large())
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_headers = True
-        self._raw_bytes = 1
+        self._is_amid = self._in_headers = True
+        self._begun += 1
+        self._raw_bytes = 0
         self._header_bytes = 0
         self._body_bytes = 0
 
@@ -221,6 +230,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is here."""
+        self._is_amid = False
         self._expect_nothing()
         super().on_message_complete()
 

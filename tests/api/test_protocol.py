@@ -283,7 +283,7 @@ async def test_connections_are_counted(tmp_path: Path) -> None:
         await until(lambda: narrow.serving.census.connections == 0)
 
 
-def test_caps_by_address() -> None:
+async def test_caps_by_address() -> None:
     """One other machine gets its share only; this machine has a reserve."""
     census = Census(few(connections=4, connections_reserve=1, connections_per_address=2))
     assert [census.admit("192.0.2.1") for _ in range(3)] == [True, True, False]

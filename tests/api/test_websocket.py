@@ -344,9 +344,9 @@ async def test_streams_end_with_their_connection(member: Running) -> None:
     await until(lambda: len(member.node.hub) == before)
 
 
-async def test_streams_have_a_number(hasty: Running) -> None:
+async def test_streams_have_a_number(strict: Running) -> None:
     """A connection has so many streams, and no id twice."""
-    async with hasty.web_socket() as socket:
+    async with strict.web_socket() as socket:
         for _ in range(3):
             await socket.call(Watch(b"s"))
         refused = await socket.call(Watch(b"s"))
@@ -362,9 +362,9 @@ async def test_streams_have_a_number(hasty: Running) -> None:
 # ---------------------------------------------------------------- limits
 
 
-async def test_many_requests_wait_their_turn(hasty: Running) -> None:
+async def test_many_requests_wait_their_turn(strict: Running) -> None:
     """More requests than may be in flight wait, and all are answered."""
-    async with hasty.web_socket() as socket:
+    async with strict.web_socket() as socket:
         ids = await socket.send(*(Put(b"many", b"%d" % number) for number in range(200)))
         answers = await socket.answers(ids)
         assert all(isinstance(answer, Result) for answer in answers.values())
@@ -455,18 +455,18 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_wrong_frames(hasty: Running, name: str) -> None:
+async def test_wrong_frames(strict: Running, name: str) -> None:
     """Frames against the rules close their connection with the right code, and nothing else."""
     attack, code = ATTACKS[name]
-    async with hasty.web_socket() as bystander, upgraded(hasty) as raw:
+    async with strict.web_socket() as bystander, upgraded(strict) as raw:
         raw.send(HELLO + attack)
         assert close_code(await raw.rest()) == code
         await bystander.call(Ping())
 
 
-async def test_frames_in_pieces(hasty: Running) -> None:
+async def test_frames_in_pieces(strict: Running) -> None:
     """Messages arrive byte by byte, and in fragments with pings between, and are served."""
-    async with upgraded(hasty) as raw:
+    async with upgraded(strict) as raw:
         for byte in HELLO:
             raw.send(bytes((byte,)))
             await raw.writer.drain()
@@ -481,9 +481,9 @@ async def test_frames_in_pieces(hasty: Running) -> None:
         assert b"\x8a\x01!" in data
 
 
-async def test_text_must_be_utf8(hasty: Running) -> None:
+async def test_text_must_be_utf8(strict: Running) -> None:
     """Text that is not UTF-8 closes the connection with 1007."""
-    async with upgraded(hasty, UPGRADE.replace(b".msgpack", b".json")) as raw:
+    async with upgraded(strict, UPGRADE.replace(b".msgpack", b".json")) as raw:
         raw.send(masked(0x81, b'[0,[[1,["ping\xff"]]]]'))
         assert close_code(await raw.rest()) == 1007
 
