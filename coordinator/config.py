@@ -43,12 +43,12 @@ def duration_ms(text: str) -> int:
     Raises:
         ValueError: It is none.
     """
-    if re.fullmatch(r"\d{1,15}", text):
+    if re.fullmatch(r"[0-9]{1,15}", text):
         return int(text)
-    if not re.fullmatch(r"(\d{1,12}(\.\d{1,6})?(ms|s|m|h))+", text):
+    if not re.fullmatch(r"([0-9]{1,12}(\.[0-9]{1,6})?(ms|s|m|h))+", text):
         raise ValueError("a duration is a number of ms, or such as 100ms, 1.5s, 5m, 1h30m")
     units = {"ms": 1, "s": 1000, "m": 60_000, "h": HOUR_MS}
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", text)
     return sum(round(float(number) * units[unit]) for number, unit in parts)
 
 
@@ -58,7 +58,7 @@ def size_bytes(text: str) -> int:
     Raises:
         ValueError: It is none.
     """
-    match = re.fullmatch(r"(\d{1,18})\s*(B|KiB|MiB|GiB|TiB)?", text)
+    match = re.fullmatch(r"([0-9]{1,18}) ?(B|KiB|MiB|GiB|TiB)?", text)
     if match is None:
         raise ValueError("a size is a number of bytes, or such as 512MiB, 2GiB")
     power = {None: 0, "B": 0, "KiB": 1, "MiB": 2, "GiB": 3, "TiB": 4}[match[2]]
@@ -71,7 +71,7 @@ def count(text: str) -> int:
     Raises:
         ValueError: It is none.
     """
-    if not re.fullmatch(r"\d{1,18}", text):
+    if not re.fullmatch(r"[0-9]{1,18}", text):
         raise ValueError("a whole number that is not negative")
     return int(text)
 

@@ -111,7 +111,7 @@ class Server(uvicorn.Server):
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
-        """Ask it to stop; `serve` returns soon after."""
+        """Ask it to stop; `until_stopped` returns soon after."""
         self.should_exit = True
         self._stop.set()
 
@@ -139,6 +139,11 @@ class Server(uvicorn.Server):
             for one, context in self._sockets
         ]
         self.started = True
+
+    async def until_stopped(self) -> None:
+        """Serve, once started, until told to stop; then part with every client."""
+        await self.main_loop()
+        await self.shutdown()
 
     async def main_loop(self) -> None:
         """Keep the date header right until told to stop."""

@@ -151,6 +151,9 @@ def _migrate(data_dir: str) -> int:
     try:
         directory = DataDirectory.open(data_dir)
         try:
+            if directory.identity is None:
+                print(f"{data_dir} holds no member yet: there is nothing to migrate")
+                return 0
             upgrade(directory.state_path)
         finally:
             directory.close()
@@ -228,7 +231,8 @@ async def _run(config: Config) -> int:
         app = build_app(node, domains)
         server = Server(app, app.state.serving, sockets)
         _tune_collector()
-        serving = asyncio.ensure_future(server.serve())
+        await server.startup()
+        serving = asyncio.ensure_future(server.until_stopped())
         ended = asyncio.ensure_future(node.stopped.wait())
         _announce(config, node)
         await asyncio.wait(

@@ -248,7 +248,7 @@ async def running(
     server = Server(app, app.state.serving, sockets)
     await server.startup()
     port = sockets[0][0].getsockname()[1]
-    task = asyncio.ensure_future(_serve(server))
+    task = asyncio.ensure_future(server.until_stopped())
     try:
         yield Running(port, node, server, task, app)
     finally:
@@ -257,11 +257,6 @@ async def running(
         for one, _ in sockets:
             one.close()
         await node.stop()
-
-
-async def _serve(server: Server) -> None:
-    await server.main_loop()
-    await server.shutdown()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -11,7 +11,7 @@ from msgspec import Struct, inspect
 from coordinator.api import models
 from coordinator_sdk.protocol import REQUESTS
 from coordinator_sdk.protocol.codec import MSGPACK
-from coordinator_sdk.protocol.frames import Failure
+from coordinator_sdk.protocol.frames import Failure, Result
 from coordinator_sdk.protocol.kv import Compact, Delete, LeaseGrant, Put, Range, Txn
 from tests.api.member import Running
 

@@ -259,8 +259,9 @@ async def test_no_page_may_read_across(member: Running) -> None:
 
 async def test_allowed_names_and_pages(tmp_path: Path) -> None:
     """More names and more pages can be allowed."""
-    settings = {"allowed_hosts": ("db.example",), "allowed_origins": ("https://ui.example",)}
-    async with running(tmp_path, **settings) as named:
+    async with running(
+        tmp_path, allowed_hosts=("db.example",), allowed_origins=("https://ui.example",)
+    ) as named:
         headers = [("host", "db.example:2379"), ("origin", "https://ui.example")]
         assert (await named.ask("PUT", "/v1/kv/a", b"1", headers)).status == 200
 
