@@ -32,7 +32,9 @@ async def list_all(context: Context) -> None:
                 )
                 for one in members
             ]
-            output.say_json({"header": await output.header(client), "members": shown})
+            head = await output.header(client)
+            del head["revision"]  # as in etcd: members have none
+            output.say_json({"header": head, "members": shown})
             return
         for one in members:
             started = "started" if one.name else "unstarted"
