@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -327,13 +329,21 @@ def test_position_and_lag_are_visible(bench):
 
 
 class Subscriptions(RuleBasedStateMachine):
-    """Random publishing, retention, credit, slow connections and reconnects."""
+    """Random publishing, retention, credit, slow connections and reconnects.
+
+    Beside the subscription under test a witness with the same pattern, which takes everything,
+    keeps the group alive. Every run ends with a check that nothing is missing.
+    """
+
+    topics = st.sampled_from(["a", "a", "b", "a.b"])
+    turns = st.sampled_from([0, 0, 1, 3])
 
     def __init__(self) -> None:
         super().__init__()
         self.bench = Bench()
         self.published: list[tuple[str, int, int]] = []
         self.outlet = FakeOutlet()
+        self.subscription: Any = None
         self.received: list[tuple[str, int, int]] = []
         self.gone: set[tuple[str, int]] = set()
         self.begin_at = 0
@@ -342,15 +352,18 @@ class Subscriptions(RuleBasedStateMachine):
         pattern=st.sampled_from([">", "a", "*", "a.>"]),
         start=st.sampled_from(["earliest", "latest"]),
         before=st.integers(0, 5),
+        credit=st.sampled_from([0, 5, 50]),
     )
-    def begin(self, pattern: str, start: str, before: int) -> None:
+    def begin(self, pattern: str, start: str, before: int, credit: int) -> None:
         self.pattern, self.start = pattern, start
         for n in range(before):
-            self.publish(["a", "b", "a.b"][n % 3], 1)
+            self.publish(["a", "b", "a.b"][n % 3], 1, 0)
         if start == "latest":
             self.begin_at = self.bench.machine.published
         self.position = 0
-        self.connect({}, 5)
+        self.witness = self.bench.subscribe(pattern, outlet=FakeOutlet())
+        self.bench.settle()
+        self.connect({}, credit)
 
     def connect(self, after: dict[str, int], credit: int) -> None:
         self.outlet = FakeOutlet()
@@ -365,19 +378,25 @@ class Subscriptions(RuleBasedStateMachine):
         if self.start == "latest":
             self.start, self.position = "revision", self.begin_at
 
-    @rule(topic=st.sampled_from(["a", "b", "a.b", "c"]), count=st.sampled_from([1, 1, 3, 30]))
-    def publish(self, topic: str, count: int) -> None:
+    def run_turns(self, count: int) -> None:
+        for _ in range(count):
+            self.bench.turn()
+
+    @rule(topic=topics, count=st.sampled_from([1, 1, 3, 30]), turns=turns)
+    def publish(self, topic: str, count: int, turns: int) -> None:
         for _ in range(count):
             revision = self.bench.publish(topic)
             last = model.last_message(self.bench.machine, NS, topic, 0)
             assert last is not None
             self.published.append((topic, model.sequence_of(last.key), revision))
+        self.run_turns(turns)
 
-    @rule(topic=st.sampled_from(["a", "a.b"]), messages=st.sampled_from([0, 1, 2, 10]))
-    def set_retention(self, topic: str, messages: int) -> None:
+    @rule(topic=topics, messages=st.sampled_from([0, 1, 2, 10]), turns=turns)
+    def set_retention(self, topic: str, messages: int, turns: int) -> None:
         self.bench.machine.apply(TopicCreate(NS, topic, Retention(1000, messages, 0)))
+        self.run_turns(turns)
 
-    @rule(topic=st.sampled_from(["a", "a.b"]))
+    @rule(topic=topics)
     def delete(self, topic: str) -> None:
         self.bench.machine.apply(TopicDelete(NS, topic))
 
@@ -387,20 +406,18 @@ class Subscriptions(RuleBasedStateMachine):
         if timers:
             self.bench.machine.run_timer(data.draw(st.sampled_from(timers)))
 
-    @rule()
-    def turn(self) -> None:
-        self.bench.turn()
-
-    @rule(amount=st.sampled_from([1, 2, 20]))
-    def credit(self, amount: int) -> None:
+    @rule(amount=st.sampled_from([1, 2, 20]), turns=turns)
+    def credit(self, amount: int, turns: int) -> None:
         self.subscription.credit(amount)
+        self.run_turns(turns)
 
-    @rule(is_full=st.booleans())
-    def fill(self, is_full: bool) -> None:
+    @rule(is_full=st.booleans(), turns=turns)
+    def fill(self, is_full: bool, turns: int) -> None:
         self.outlet.set_full(is_full)
+        self.run_turns(turns)
 
-    @rule(credit=st.sampled_from([0, 1, 7]))
-    def reconnect(self, credit: int) -> None:
+    @rule(credit=st.sampled_from([0, 1, 7]), turns=turns)
+    def reconnect(self, credit: int, turns: int) -> None:
         self.take_in()
         self.subscription.cancel()
         after: dict[str, int] = {}
@@ -409,6 +426,7 @@ class Subscriptions(RuleBasedStateMachine):
         for topic, sequence in self.gone:
             after[topic] = max(after.get(topic, 0), sequence)
         self.connect(after, credit)
+        self.run_turns(turns)
 
     @rule()
     def lose_track(self) -> None:
@@ -440,6 +458,7 @@ class Subscriptions(RuleBasedStateMachine):
         items = self.outlet.items.get(self.bench.ids, [])
         for item in items:
             if isinstance(item, TopicMessages):
+                assert item.revision == item.messages[-1].revision
                 for message in item.messages:
                     entry = (message.topic, message.sequence, message.revision)
                     assert entry in self.published
@@ -454,6 +473,10 @@ class Subscriptions(RuleBasedStateMachine):
         items.clear()
         assert len({entry[:2] for entry in self.received}) == len(self.received), "no double"
 
+    def teardown(self) -> None:
+        if self.subscription is not None:
+            self.catch_up()
 
-Subscriptions.TestCase.settings = settings(max_examples=60, stateful_step_count=50)
+
+Subscriptions.TestCase.settings = settings(max_examples=250, stateful_step_count=40)
 TestSubscriptions = Subscriptions.TestCase
