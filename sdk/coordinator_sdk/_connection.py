@@ -97,7 +97,9 @@ class Connection:
     Attributes:
         session: The state of the conversation.
         renewals: The leases kept alive.
-        endpoint: The endpoint in use, or tried last.
+        hello: The last greeting of a member.
+        closing: Whether the client is being closed; what it holds is given back meanwhile.
+        closed: Whether it has been.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Connection:
         self._request_bytes_max = 1_572_864
         self._heard_at = 0.0
         self._pinged_at = 0.0
+        self.closing = False
         self.closed = False
 
     @property
@@ -142,7 +145,7 @@ class Connection:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that the client is bound to."""
         if self._loop is None:
-            raise self._not_connected()
+            raise self.not_connected()
         return self._loop
 
     # ------------------------------------------------------------- calls
@@ -157,7 +160,7 @@ class Connection:
         """Send a request in the frame of this turn of the loop; returns its answer to await."""
         loop = self._loop
         if loop is None or self.closed:
-            raise self._not_connected()
+            raise self.not_connected()
         future: asyncio.Future[T] = loop.create_future()
         self.session.queue.append(Call(body, decode, mode, future, None, limit))
         if not self._flushing:
@@ -168,7 +171,7 @@ class Connection:
     def submit(self, call: Call) -> None:
         """Send a prepared call."""
         if self._loop is None or self.closed:
-            raise self._not_connected()
+            raise self.not_connected()
         self.session.submit(call)
         self.wake()
 
@@ -181,7 +184,7 @@ class Connection:
     def open(self, stream: Stream[Any], limit: float | None = None) -> None:
         """Open a stream."""
         if self._loop is None or self.closed:
-            raise self._not_connected()
+            raise self.not_connected()
         self.session.open(stream, limit)
         self.wake()
 
@@ -202,8 +205,9 @@ class Connection:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
-    def _not_connected(self) -> ClientClosed:
-        if self.closed:
+    def not_connected(self) -> ClientClosed:
+        """The error that says why nothing can be sent."""
+        if self.closed or self.closing:
             return ClientClosed("the client has been closed")
         return ClientClosed(
             "the client is not connected: use it in `async with`, or call connect() first"
@@ -318,7 +322,7 @@ class Connection:
             CoordinatorError: Every endpoint refused this client.
         """
         if self.closed:
-            raise self._not_connected()
+            raise self.not_connected()
         if self._task is not None:
             return
         self._loop = asyncio.get_running_loop()

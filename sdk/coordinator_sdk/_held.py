@@ -227,6 +227,8 @@ class Held:
             while True:
                 await waiter.wait()
                 if waiter.reason:
+                    if self._link.closing:
+                        raise self._link.not_connected()
                     raise SessionLost(f"the session was lost: {waiter.reason}")
                 if stream.error is not None:
                     raise stream.error

@@ -9,7 +9,7 @@ from .errors import InvalidRequest
 if TYPE_CHECKING:
     from .protocol.kv import Guard
 
-Bytes = str | bytes
+Bytes = str | bytes | bytearray | memoryview
 """Text is encoded as UTF-8."""
 
 EVERYTHING = b"\0"
@@ -24,7 +24,7 @@ class Guarding(Protocol):
         """Proof of ownership, for the server to check before it writes."""
 
 
-def to_bytes(value: Bytes | bytearray | memoryview, name: str) -> bytes:
+def to_bytes(value: Bytes, name: str) -> bytes:
     """Turn what a caller gave into bytes.
 
     Raises:

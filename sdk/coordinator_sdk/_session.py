@@ -29,7 +29,7 @@ from .errors import (
     OutcomeUnknown,
     error_from_wire,
 )
-from .protocol.cluster import Hello, HelloResult
+from .protocol.cluster import Hello, HelloResult, Ping
 from .protocol.frames import Failure, Header, Item, Result
 from .protocol.frames import Stream as StreamItem
 from .protocol.kv import Cancel, Credit
@@ -49,6 +49,10 @@ BATCH_REQUESTS_MAX = 1024
 """Requests in one frame."""
 
 NEVER = float("inf")
+
+
+_UNSENT = Ping()
+"""In place of a stream's request, which is made when it is sent."""
 
 
 def _no_result(raw: Raw) -> None:
@@ -167,7 +171,7 @@ class Session:
                 call.id = next_id
                 call.sent_at = now
                 if call.stream is not None:
-                    self._attach(call.stream, next_id)
+                    self._begin(call, call.stream)
             batch.append((next_id, call.body))
             next_id += 1
             room -= 1
@@ -183,7 +187,7 @@ class Session:
         self._window.append(call.id)
         self._calls[call.id] = call
         if call.stream is not None:
-            self._attach(call.stream, call.id)
+            self._begin(call, call.stream)
         batch.append((call.id, call.body))
 
     def _take_again(self, batch: list[tuple[int, Struct]]) -> None:
@@ -191,19 +195,22 @@ class Session:
             if self._calls.get(call.id) is call:
                 call.refusal = None
                 if call.stream is not None:
-                    self._attach(call.stream, call.id)
+                    call.stream.id = call.id
+                    self._streams[call.id] = call.stream
                 batch.append((call.id, call.body))
         self._again.clear()
 
-    def _attach(self, stream: Stream[Any], id: int) -> None:
-        stream.id = id
-        self._streams[id] = stream
+    def _begin(self, call: Call, stream: Stream[Any]) -> None:
+        """Ask for what the stream needs at this very moment."""
+        call.body = stream.request()
+        stream.id = call.id
+        self._streams[call.id] = stream
 
     def _notice(self, body: Struct) -> None:
         self.queue.append(Call(body, _no_result, NOTICE, NOBODY))
 
     def _opening(self, stream: Stream[Any], limit: float | None) -> Call:
-        return Call(stream.request(), stream.decode, stream.mode, stream, stream, limit)
+        return Call(_UNSENT, stream.decode, stream.mode, stream, stream, limit)
 
     def refuse(self, id: int, error: CoordinatorError) -> None:
         """Fail a request that was taken but could not be encoded."""
@@ -263,6 +270,8 @@ class Session:
                 stream.set_exception(Internal(f"a stream item cannot be read: {error}"))
             if stream.done():
                 self._streams.pop(id, None)
+            elif due := stream.credit_due():  # for what was received before and dropped
+                self.grant(stream, due)
 
     def _failure(self, item: Failure, now: float) -> None:
         error = _as_coordinator_error(item.code, item.message, item.details)
@@ -328,7 +337,8 @@ class Session:
         self.window_max = max(1, min(WINDOW_CHANGES_MAX, result.max_in_flight))
         self.closing = None
         self.greeted = True
-        self._again.clear()
+        self._again.clear()  # what was sent before goes out now, in order; none waits any more
+        self._delayed = [(at, call) for at, call in self._delayed if not call.id]
         for call in in_doubt:
             if call.mode == CHANGE and not known:
                 self._forget(call)
@@ -340,7 +350,6 @@ class Session:
             stream.resumes += 1
             self.queue.append(self._opening(stream, NEVER))
         self._idle_streams.clear()
-        self._delayed = [(at, call) for at, call in self._delayed if not call.id]
 
     def _forget(self, call: Call) -> None:
         del self._calls[call.id]

@@ -230,12 +230,11 @@ class WatchStream(Stream[Event]):
             self._establish()
 
     def _events(self, item: _Events) -> None:
-        if item.revision < self.next_revision:
-            return
-        events = item.events
-        if events and events[0].kv.mod_revision < self.next_revision:
-            events = [event for event in events if event.kv.mod_revision >= self.next_revision]
-        self.next_revision = item.revision + 1
+        events, wanted = item.events, self.next_revision
+        if events and events[0].kv.mod_revision < wanted:
+            events = [event for event in events if event.kv.mod_revision >= wanted]
+            self._owed += len(item.events) - len(events)
+        self.next_revision = max(wanted, item.revision + 1)
         if events:
             self.items.extend(events)
             self._notify()
@@ -286,6 +285,8 @@ class SubscriptionStream(Stream[topics.TopicMessage]):
                 if message.sequence > positions.get(message.topic, 0):
                     positions[message.topic] = message.sequence
                     items.append(message)
+                else:
+                    self._owed += 1
             self._notify()
         elif type(item) is topics.TopicGap:
             self._gap(item)
@@ -359,6 +360,8 @@ class ServiceStream(Stream[tuple[int, dict[tuple[str, str], services.Instance]]]
             self._known = state
             self.items.append((item.revision, state))
             self._notify()
+        else:
+            self._owed += 1
         self._establish()
 
 
@@ -385,6 +388,8 @@ class ElectionStream(Stream[elections.ElectionChange]):
             self._seen = change.revision
             self.items.append(change)
             self._notify()
+        else:
+            self._owed += 1
         self._establish()
 
     def survives(self, error: CoordinatorError) -> bool:

@@ -130,6 +130,7 @@ class Client:
     async def close(self) -> None:
         """End the client's sessions and connections; takes a second at most."""
         if not self._link.closed:
+            self._link.closing = True
             try:
                 await self.sessions.close(CLOSE_SECONDS)
             finally:

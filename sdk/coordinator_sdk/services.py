@@ -148,7 +148,7 @@ class Registration:
 
     def session_lost(self, reason: str) -> None:
         """The session on which it hangs is lost: register again."""
-        if self.state != REGISTERED or self._link.closed:
+        if self.state != REGISTERED or self._link.closing:
             return
         self.state = LOST
         self._again = self._link.loop.create_task(self._register_again(), name="register-again")

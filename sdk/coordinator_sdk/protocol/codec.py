@@ -9,6 +9,7 @@ In JSON the arrays are the same; bytes are base64 strings and ids are 16 hexadec
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Union
 
@@ -255,15 +256,14 @@ class RequestDecoder:
     def _decode_each(
         self, data: Buffer | str
     ) -> tuple[int, list[Request[Any]], list[tuple[int, CoordinatorError]]]:
+        requests: list[Request[Any]] = []
+        failures: list[tuple[int, CoordinatorError]] = []
         try:
             floor, raws = self._outer(data)
         except (*_BAD_INPUT, TypeError) as error:
-            raise InvalidRequest(
-                f"a frame is [floor, [[id, [operation, ...]], ...]]: {error}", field="frame"
-            ) from None
-        requests: list[Request[Any]] = []
-        failures: list[tuple[int, CoordinatorError]] = []
-        if abs(floor) > INT64_MAX or any(abs(raw.id) > INT64_MAX for raw in raws):
+            floor, raws = self._salvage(data, error, failures)
+        ids = [floor, *(raw.id for raw in raws), *(id for id, _ in failures)]
+        if any(abs(id) > INT64_MAX for id in ids):
             raise InvalidRequest("floor and ids are 64-bit integers", field="frame")
         for raw in raws:
             body = self._decode_body(raw.body)
@@ -272,6 +272,34 @@ class RequestDecoder:
             else:
                 requests.append(Request(raw.id, body))
         return floor, requests, failures
+
+    def _salvage(
+        self,
+        data: Buffer | str,
+        error: Exception,
+        failures: list[tuple[int, CoordinatorError]],
+    ) -> tuple[int, list[_RawRequest]]:
+        """Find the good requests of a JSON frame that holds text or numbers that are none."""
+        broken = InvalidRequest(
+            f"a frame is [floor, [[id, [operation, ...]], ...]]: {error}", field="frame"
+        )
+        if self._whole is not None:
+            raise broken
+        try:
+            floor, plain = json.loads(data if isinstance(data, str | bytes) else bytes(data))
+            pairs = [(id, body) for id, body in plain]
+        except (*_BAD_INPUT, TypeError):
+            raise broken from None
+        if any(type(number) is not int for number in (floor, *(id for id, _ in pairs))):
+            raise broken
+        raws: list[_RawRequest] = []
+        for id, body in pairs:
+            try:
+                raws.append(_RawRequest(id, Raw(msgspec.json.encode(body))))
+            except _BAD_INPUT as reason:
+                malformed = f"the request is malformed: {reason}"
+                failures.append((id, InvalidRequest(malformed, field="request")))
+        return floor, raws
 
     def _decode_body(self, raw: Raw) -> Any:
         try:

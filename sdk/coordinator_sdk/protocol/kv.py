@@ -112,9 +112,9 @@ class Put(Struct, array_like=True, tag="kv.put"):
 
 
 class Range(Struct, array_like=True, tag="kv.range"):
-    """Read one key, or the keys from ``key`` up to but not including ``range_end``.
+    r"""Read one key, or the keys from ``key`` up to but not including ``range_end``.
 
-    ``range_end`` empty means one key, ``b"\\0"`` means every key from ``key`` on. ``limit``
+    ``range_end`` empty means one key, ``b"\0"`` means every key from ``key`` on. ``limit``
     0 means no limit; ``revision`` 0 means now. ``serializable``, ``max_staleness_ms`` and
     ``min_revision`` matter only at the top level, not inside a transaction.
     """
