@@ -28,7 +28,6 @@ from fastapi.exceptions import ValidationException
 from fastapi.routing import APIRoute
 from msgspec import Struct
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from coordinator.api import models
@@ -225,6 +224,8 @@ def _content(name: str) -> dict[str, Any]:
 
 def answer_schemas() -> dict[str, Any]:
     """Describe every answer that `documented` named, as OpenAPI components."""
+    from pydantic.json_schema import models_json_schema
+
     wanted: list[type[BaseModel]] = [ErrorBody]
     wanted += [models.answer_model(kind) for _, kind in sorted(_ANSWERS.items())]
     _, schema = models_json_schema(

@@ -169,6 +169,7 @@ def _migrate(data_dir: str) -> int:
 
 def _serve(config: Config) -> int:
     _configure_logging(config.log_level)
+    gc.disable()  # What is loaded now stays; looking for garbage in it only costs time.
     from coordinator.api.server import CannotListen
     from coordinator.storage.errors import StorageError
 
@@ -284,10 +285,10 @@ def _watch_signals() -> asyncio.Event:
 
 
 def _tune_collector() -> None:
-    """Keep what was loaded out of the collector's sight, and let it run seldom."""
-    gc.collect()
+    """Keep what was loaded out of the collector's sight, and let it run seldom from now on."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    gc.enable()
 
 
 def _announce(config: Config, node: Node) -> None:

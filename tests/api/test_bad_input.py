@@ -89,10 +89,11 @@ async def test_every_field_of_every_operation(
         before = member.node.status().index
         requests = [[number, row] for number, row in enumerate(rows, 100)]
         await socket.inner.send(msgspec.msgpack.encode([0, [*requests, [99, ["ping"]]]]))
-        answers = {}
+        answers: dict[int, Any] = {}
         while len(answers) <= len(rows):
             item = await socket.item()
-            answers[item.id] = item  # type: ignore[union-attr]
+            assert isinstance(item, Result | Failure)
+            answers[item.id] = item
         for number, row in requests:
             failure = answers[number]
             assert isinstance(failure, Failure), row
