@@ -65,11 +65,6 @@ class Feeder:
             if not stalled:
                 del self._stalled[watcher.sink]
 
-    def restart(self) -> None:
-        """Forget who needs what has left the tail: the tail is another one."""
-        self._ready.update(self.deep)
-        self.deep = {}
-
     def wake_sinks(self) -> None:
         """Take back those whose sink has room again."""
         for sink, watchers in tuple(self._stalled.items()):

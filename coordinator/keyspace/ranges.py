@@ -184,9 +184,8 @@ def past_steps(
         return PendingRange(result, _missing(kvs, holes), op)
     kvs, more = _finish(op, kvs)
     result = RangeResult(revision, kvs, more, count)
-    if op.keys_only:
-        return result
-    return PendingRange(result, _missing(kvs, holes), None)
+    missing = [] if op.keys_only else _missing(kvs, holes)
+    return PendingRange(result, missing, None) if missing else result
 
 
 def _chunks(store: Space, key: bytes, range_end: bytes) -> Iterable[list[bytes]]:

@@ -244,10 +244,8 @@ class WatchHub:
         watcher = self._find(sink, stream)
         if watcher is None or watcher.credit is None:
             return
-        member = watcher.member
-        if member is not None:
+        if watcher.state is State.SYNCED:
             watcher.limit_at += amount
-            member.ends_at = min(member.ends_at, watcher.limit_at)
             return
         watcher.credit += amount
         if watcher.state is State.BLOCKED and watcher.has_credit:
@@ -439,7 +437,6 @@ class WatchHub:
         self._fetch = None
         self.revision = self._published = log.last
         self.compacted(compact_revision)
-        self._feeder.restart()
         for start in sorted(self._waiting):
             if start <= log.last + 1:
                 self._wake(self._waiting.pop(start))

@@ -3,18 +3,11 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
 
 from coordinator.keyspace import SYSTEM, USER, Keyspace, RowDigest, check, keyspace, transaction
-from coordinator_sdk.errors import Compacted, CoordinatorError, InvalidRequest, NotApplied
+from coordinator_sdk.errors import Compacted, InvalidRequest, NotApplied
 from coordinator_sdk.protocol.kv import (
     Compare,
     Delete,
@@ -28,6 +21,7 @@ from coordinator_sdk.protocol.kv import (
     TxnResult,
 )
 from tests.keyspace.support import Stored, contents
+from tests.keyspace.walk import step, walk, walks
 
 KEYS = [b"a", b"b", b"b\x00", b"ba", b"bb", b"c", b"\xff", b"\xff\xff"]
 keys = st.sampled_from(KEYS)
@@ -208,8 +202,8 @@ def leaf_result(draft: Draft, op):
         old = draft.live.get((USER, op.key))
         if old is None and (op.ignore_value or op.ignore_lease):
             raise Refused
-        value = old.value if op.ignore_value else op.value
-        draft.put(USER, op.key, value, old.lease if op.ignore_lease else op.lease)
+        value = old.value if old and op.ignore_value else op.value
+        draft.put(USER, op.key, value, old.lease if old and op.ignore_lease else op.lease)
         return PutResult(draft.revision, old if op.prev_kv else None)
     if isinstance(op, Delete):
         found = span(draft.live, USER, op.key, op.range_end)
@@ -291,11 +285,10 @@ touches = st.lists(
 )
 
 
-class KeyspaceMachine(RuleBasedStateMachine):
+class KeyspaceWalk:
     """Drives a keyspace with a tiny tail, its stored rows, and the model."""
 
-    @initialize(tail=st.sampled_from([0, 700, 1 << 20]))
-    def start(self, tail) -> None:
+    def __init__(self, tail: int) -> None:
         self.stored = Stored(tail)
         self.model = Model()
         self.compact_revision = 0
@@ -326,7 +319,7 @@ class KeyspaceMachine(RuleBasedStateMachine):
             else:
                 live[space, key] = record
 
-    @rule(op=operations, keep=st.sampled_from([True, True, True, False]), sliced=st.booleans())
+    @step(6, op=operations, keep=st.sampled_from([True, True, True, False]), sliced=st.booleans())
     def execute(self, op, keep, sliced) -> None:
         try:
             check.check(op)
@@ -350,8 +343,7 @@ class KeyspaceMachine(RuleBasedStateMachine):
                     result = stop.value
             else:
                 result = txn.execute(op)
-        except CoordinatorError as error:
-            assert isinstance(error, NotApplied)
+        except NotApplied:
             assert expected is None
             txn.rollback()
             return
@@ -377,7 +369,7 @@ class KeyspaceMachine(RuleBasedStateMachine):
                     key for (at, key), kv in state.items() if at == space and kv.lease == lease
                 )
 
-    @rule(changes=touches, keep=st.sampled_from([True, True, False]))
+    @step(4, changes=touches, keep=st.sampled_from([True, True, False]))
     def touch(self, changes, keep) -> None:
         """A domain's entry: both spaces, the same keys several times."""
         txn = self.keyspace.begin()
@@ -395,7 +387,7 @@ class KeyspaceMachine(RuleBasedStateMachine):
         self.published_is(self.model.state(self.model.revision))
         self.finish(txn, draft, keep)
 
-    @rule(lease=st.sampled_from([7, 8]), keep=st.booleans())
+    @step(2, lease=st.sampled_from([7, 8]), keep=st.booleans())
     def grant_or_revoke(self, lease, keep) -> None:
         txn = self.keyspace.begin()
         draft = Draft(self.model)
@@ -411,7 +403,7 @@ class KeyspaceMachine(RuleBasedStateMachine):
             draft.leases[lease] = 5000
         self.finish(txn, draft, keep)
 
-    @rule(back=st.integers(0, 6))
+    @step(2, back=st.integers(0, 6))
     def compact(self, back) -> None:
         revision = self.model.revision - back
         if revision <= self.compact_revision:
@@ -421,11 +413,11 @@ class KeyspaceMachine(RuleBasedStateMachine):
         self.keyspace.compact(revision)
         self.compact_revision = revision
 
-    @rule(limit=st.sampled_from([0, 1, 1, 2, 5]))
+    @step(3, limit=st.sampled_from([0, 1, 1, 2, 5]))
     def sweep(self, limit) -> None:
         assert self.stored.sweep(limit) <= limit
 
-    @rule()
+    @step(1)
     def sweep_all(self) -> None:
         self.stored.sweep()
         assert not self.keyspace.is_sweepable
@@ -448,11 +440,11 @@ class KeyspaceMachine(RuleBasedStateMachine):
         found.update(place[:2] for place in last.values() if place[2])
         return found
 
-    @rule(back=st.integers(0, 5))
+    @step(2, back=st.integers(0, 5))
     def persist(self, back) -> None:
         self.keyspace.log.persisted(self.model.revision - back)
 
-    @rule(op=st.one_of(ranges, plain_ranges), back=st.integers(0, 30))
+    @step(3, op=st.one_of(ranges, plain_ranges), back=st.integers(0, 30))
     def read(self, op, back) -> None:
         op.revision = max(self.model.revision - back, 1)
         if op.revision < self.compact_revision:
@@ -462,7 +454,7 @@ class KeyspaceMachine(RuleBasedStateMachine):
         expected = naive_range(self.model.state(op.revision), op, self.model.revision)
         assert self.stored.range(op) == expected
 
-    @rule(back=st.integers(0, 8), changes=touches)
+    @step(1, back=st.integers(0, 8), changes=touches)
     def hash_pinned(self, back, changes) -> None:
         """Hashing goes on while writes come in between."""
         revision = max(self.model.revision - back, self.compact_revision, 1)
@@ -476,7 +468,7 @@ class KeyspaceMachine(RuleBasedStateMachine):
         expected = digest_of(self.model.state(revision))
         assert self.stored.digest_at(revision, write) == expected
 
-    @rule(first=st.integers(0, 20), count=st.integers(1, 6), prev_kv=st.booleans())
+    @step(1, first=st.integers(0, 20), count=st.integers(1, 6), prev_kv=st.booleans())
     def events_from_rows(self, first, count, prev_kv) -> None:
         start = max(self.model.revision - first, self.compact_revision, 2)
         stop = min(start + count, self.model.revision + 1)
@@ -497,10 +489,7 @@ class KeyspaceMachine(RuleBasedStateMachine):
                 wanted = prev_kv and revision > self.compact_revision
                 assert event.prev_kv == (before if wanted else None)
 
-    @invariant()
-    def agrees(self) -> None:
-        if not hasattr(self, "model"):
-            return
+    def holds(self) -> None:
         state = self.model.state(self.model.revision)
         assert self.keyspace.revision == self.model.revision
         assert self.keyspace.compact_revision == self.compact_revision
@@ -517,6 +506,10 @@ class KeyspaceMachine(RuleBasedStateMachine):
             assert log.events(revision) is not None
         assert log.events(log.first - 1) is None
 
+    def settles(self) -> None:
+        self.sweep_all()
+        self.holds()
+
 
 def digest_of(state: State) -> int:
     digest = RowDigest()
@@ -531,8 +524,11 @@ def tiny_slices(monkeypatch) -> None:
         monkeypatch.setattr(module, "CHUNK_KEYS", 2)
 
 
-def test_the_keyspace_agrees_with_a_model_that_keeps_everything(tiny_slices) -> None:
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
+@given(
+    tail=st.sampled_from([0, 700, 1 << 20]),
+    steps=walks(KeyspaceWalk, 30),
+)
+def test_the_keyspace_agrees_with_a_model_that_keeps_everything(tiny_slices, tail, steps) -> None:
     """Reads, events, hashes, quota and reloads agree with a naive model, whatever happens."""
-    run_state_machine_as_test(
-        KeyspaceMachine, settings=settings(max_examples=100, stateful_step_count=40)
-    )
+    walk(KeyspaceWalk(tail), steps)

@@ -1,18 +1,10 @@
 """The watch hub against plain history, under random credit, full sinks, compaction and restarts."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
-from coordinator.keyspace import SYSTEM, USER, RevisionLog, State, WatchHub, catchup, watch
+from coordinator.keyspace import SYSTEM, USER, Fetch, State, WatchHub, catchup, watch
 from coordinator_sdk.protocol.kv import (
     Event,
     Watch,
@@ -21,6 +13,7 @@ from coordinator_sdk.protocol.kv import (
     WatchProgress,
 )
 from tests.keyspace.support import Stored
+from tests.keyspace.walk import step, walk, walks
 
 KEYS = [b"a", b"ab", b"abc", b"b", b"\xff"]
 SPANS = [
@@ -87,23 +80,22 @@ class Expected:
         return key >= lower and (op.range_end == b"\0" or key < op.range_end)
 
 
-class HubMachine(RuleBasedStateMachine):
+class HubWalk:
     """Drives a hub over a keyspace whose tail forgets quickly."""
 
-    @initialize(tail=st.sampled_from([0, 900, 1 << 20]))
-    def start(self, tail) -> None:
+    def __init__(self, tail: int) -> None:
         self.stored = Stored(tail)
         self.hub = WatchHub(self.stored.keyspace.log)
         self.history: dict[int, list[tuple[int, Event]]] = {}
         self.connections = [Connection(), Connection()]
         self.watches: dict[tuple[int, int], Expected] = {}
         self.ended: list[tuple[tuple[int, int], Expected]] = []
-        self.fetches = []
+        self.fetches: list[Fetch] = []
         self.serial = 0
 
     # -- what happens ----------------------------------------------------------------------
 
-    @rule(entry=changes, sliced=st.booleans(), meanwhile=st.sampled_from(SPANS))
+    @step(6, entry=changes, sliced=st.booleans(), meanwhile=st.sampled_from(SPANS))
     def publish(self, entry, sliced, meanwhile) -> None:
         txn = self.stored.keyspace.begin()
         for space, key, value in entry:
@@ -123,7 +115,8 @@ class HubMachine(RuleBasedStateMachine):
         else:
             self.hub.publish(commit.revision, commit.events)
 
-    @rule(
+    @step(
+        4,
         span=st.sampled_from(SPANS),
         ahead=st.sampled_from([None, None, 2, 1, 0, -1, -3, -8]),
         credit=st.sampled_from([0, 0, 1, 2, 5]),
@@ -158,20 +151,21 @@ class HubMachine(RuleBasedStateMachine):
         )
         self.collect()
 
-    @precondition(lambda self: self.watches)
-    @rule(number=st.integers(0, 20), amount=st.integers(1, 5))
+    @step(2, number=st.integers(0, 20), amount=st.integers(1, 5))
     def grant(self, number, amount) -> None:
+        if not self.watches:
+            return
         which, stream = sorted(self.watches)[number % len(self.watches)]
         expected = self.watches[which, stream]
         if expected.credit is not None:
             expected.credit += amount
         self.hub.credit(self.connections[which], stream, amount)
 
-    @rule(which=st.integers(0, 1), room=st.sampled_from([0, 1, 2, 1 << 30]))
+    @step(3, which=st.integers(0, 1), room=st.sampled_from([0, 1, 2, 1 << 30]))
     def fill_sink(self, which, room) -> None:
         self.connections[which].room = room
 
-    @rule(number=st.integers(0, 20))
+    @step(1, number=st.integers(0, 20))
     def cancel(self, number) -> None:
         if not self.watches:
             return
@@ -182,7 +176,7 @@ class HubMachine(RuleBasedStateMachine):
         self.collect()
         self.ended.append((place, self.watches.pop(place)))
 
-    @rule(which=st.integers(0, 1))
+    @step(1, which=st.integers(0, 1))
     def drop_connection(self, which) -> None:
         self.collect()
         self.hub.remove(self.connections[which])
@@ -190,13 +184,14 @@ class HubMachine(RuleBasedStateMachine):
             if place[0] == which:
                 self.ended.append((place, self.watches.pop(place)))
 
-    @rule(budget=st.sampled_from([1, 3, 100]))
+    @step(4, budget=st.sampled_from([1, 3, 100]))
     def catch_up(self, budget) -> None:
         self.fetches += self.hub.catch_up(budget)
 
-    @precondition(lambda self: self.fetches)
-    @rule(fail=st.sampled_from([False, False, False, True]))
+    @step(3, fail=st.sampled_from([False, False, False, True]))
     def answer(self, fail) -> None:
+        if not self.fetches:
+            return
         fetch = self.fetches.pop(0)
         if fail:
             self.hub.abandon(fetch)
@@ -210,7 +205,7 @@ class HubMachine(RuleBasedStateMachine):
         past.fill(self.stored.values(past.missing))
         self.hub.feed(fetch, past.revisions)
 
-    @rule(back=st.integers(0, 4))
+    @step(1, back=st.integers(0, 4))
     def compact(self, back) -> None:
         keyspace = self.stored.keyspace
         if keyspace.compact_revision < keyspace.revision - back:
@@ -218,17 +213,17 @@ class HubMachine(RuleBasedStateMachine):
             self.hub.compacted(keyspace.compact_revision)
             self.stored.sweep()
 
-    @rule(back=st.integers(0, 3))
+    @step(2, back=st.integers(0, 3))
     def persist(self, back) -> None:
         self.stored.keyspace.log.persisted(self.stored.keyspace.revision - back)
 
-    @rule()
+    @step(1)
     def restart_below(self) -> None:
         """A snapshot of the same state replaces the keyspace: nothing is in the tail any more."""
         self.stored.keyspace = self.stored.reload()
         self.hub.reset(self.stored.keyspace.log, self.stored.keyspace.compact_revision)
 
-    @rule(entries=st.lists(changes, min_size=1, max_size=4))
+    @step(1, entries=st.lists(changes, min_size=1, max_size=4))
     def leap(self, entries) -> None:
         """A snapshot of a later state replaces the keyspace: the hub never saw what was between."""
         for entry in entries:
@@ -243,13 +238,14 @@ class HubMachine(RuleBasedStateMachine):
                 self.history[commit.revision] = commit.events
         self.restart_below()
 
-    @precondition(lambda self: self.watches)
-    @rule(number=st.integers(0, 20))
+    @step(1, number=st.integers(0, 20))
     def ask_for_progress(self, number) -> None:
+        if not self.watches:
+            return
         which, stream = sorted(self.watches)[number % len(self.watches)]
         self.hub.request_progress(self.connections[which], stream)
 
-    @rule()
+    @step(1)
     def tell_progress(self) -> None:
         self.hub.notify_progress()
 
@@ -310,10 +306,7 @@ class HubMachine(RuleBasedStateMachine):
                 assert at <= self.stored.keyspace.compact_revision
         expected.covered = max(expected.covered, revision)
 
-    @invariant()
-    def everything_arrives(self) -> None:
-        if not hasattr(self, "hub"):
-            return
+    def holds(self) -> None:
         self.collect()
         assert len(self.hub) == len(self.watches)
         states = self.hub.counts()
@@ -331,10 +324,8 @@ class HubMachine(RuleBasedStateMachine):
                     assert expected.credit is not None
                     assert expected.credit <= 0
 
-    def teardown(self) -> None:
+    def settles(self) -> None:
         """With room and credit for all, everybody arrives at the published revision."""
-        if not hasattr(self, "hub"):
-            return
         for connection in self.connections:
             connection.room = 1 << 30
         for (which, stream), expected in self.watches.items():
@@ -347,7 +338,7 @@ class HubMachine(RuleBasedStateMachine):
             if not self.hub.is_lagging:
                 break
             self.catch_up(5)
-        self.everything_arrives()
+        self.holds()
         states = self.hub.counts()
         assert states[State.SYNCED] + states[State.WAITING] == len(self.watches)
 
@@ -364,9 +355,11 @@ def small_portions(monkeypatch) -> None:
     monkeypatch.setattr(catchup, "PASS_WATCHERS_MAX", 3)
 
 
-def test_a_watch_sees_its_history_once_and_in_order(small_portions) -> None:
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(
+    tail=st.sampled_from([0, 900, 1 << 20]),
+    steps=walks(HubWalk, 40),
+)
+def test_a_watch_sees_its_history_once_and_in_order(small_portions, tail, steps) -> None:
     """A watch sees every event of its span once, in order, or is told what it missed."""
-    assert RevisionLog(1).last == 1
-    run_state_machine_as_test(
-        HubMachine, settings=settings(max_examples=150, stateful_step_count=50)
-    )
+    walk(HubWalk(tail), steps)
