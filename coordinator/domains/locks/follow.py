@@ -14,6 +14,7 @@ from coordinator.api.dispatch import broken
 from coordinator.api.reading import NowView
 from coordinator.domains.locks import model
 from coordinator.keyspace import SYSTEM
+from coordinator.replica.tickets import decode_ticket, ticket_state
 from coordinator.sessions import records
 from coordinator_sdk.errors import CoordinatorError
 from coordinator_sdk.protocol.kv import Watch
@@ -51,23 +52,25 @@ class Follower:
         self._connection = connection
         self._id = id
         self._hub = connection.node.hub
-        self._place = request.namespace, request.name, request.ticket
-        self._keys = [
-            model.ticket_key(*self._place),
-            model.holder_key(request.namespace, request.name),
-        ][: len(until)]
+        self._ticket = request.ticket
+        self._ticket_key = model.ticket_key(request.namespace, request.name, request.ticket)
+        self._holder_key = model.holder_key(request.namespace, request.name)
         self._state = state
         self._until = until
         self._session = 0
 
-    def open(self) -> None:
-        """Begin to watch, from the published revision on."""
-        view = NowView(self._connection.node.keyspace)
-        found = [view.get(key) for key in (model.ticket_key(*self._place), self._keys[-1])]
-        self._session = next((record.lease for record in found if record is not None), 0)
-        for stream, key in enumerate(self._keys):
-            watch = Watch(key, start_revision=view.revision + 1, space=SYSTEM)
-            self._hub.watch(self, stream, watch)
+    def open(self) -> bool:
+        """Begin to watch; tells whether the ticket waits, so that nothing is to be told yet."""
+        keyspace = self._connection.node.keyspace
+        revision = keyspace.revision + 1
+        self._hub.watch(self, 0, Watch(self._ticket_key, start_revision=revision, space=SYSTEM))
+        if GRANTED in self._until:
+            watch = Watch(self._holder_key, start_revision=revision, space=SYSTEM)
+            self._hub.watch(self, 1, watch)
+        waits = keyspace.get(SYSTEM, self._ticket_key)
+        found = waits or keyspace.get(SYSTEM, self._holder_key)
+        self._session = found.lease if found is not None else 0
+        return waits is not None and decode_ticket(waits.value).state == QUEUED
 
     def deliver(self, ids: list[int], revision: int, batch: EncodedBatch) -> None:
         """The ticket's record, or the holder's, has changed."""
@@ -85,10 +88,12 @@ class Follower:
             self._connection.close_stream(self._id)
 
     def _now(self) -> TicketState:
-        view = NowView(self._connection.node.keyspace)
-        state = model.ticket_view(view, *self._place)
+        keyspace = self._connection.node.keyspace
+        record = keyspace.get(SYSTEM, self._ticket_key)
+        holder = keyspace.get(SYSTEM, self._holder_key)
+        state = ticket_state(holder, record, self._ticket)
         if state.state == RELEASED and not state.reason and self._session:
-            if view.get(records.key(self._session)) is None:
+            if keyspace.get(SYSTEM, records.key(self._session)) is None:
                 state.reason = SESSION_ENDED
                 if self._state == QUEUED:
                     state.state = EXPIRED
@@ -110,9 +115,9 @@ def follow_acquired(
         return
     follower = Follower(connection, id, request, QUEUED, (QUEUED,))
     connection.open_stream(id, follower)
-    follower.open()
-    # A retry is answered with the outcome of the first try; the grant may have come since.
-    asyncio.get_running_loop().call_soon(follower.tell)
+    if not follower.open():
+        # A retry is answered with the outcome of the first try; the grant has come since.
+        asyncio.get_running_loop().call_soon(follower.tell)
 
 
 def serve_ticket(connection: Connection, id: int, request: LockTicket) -> None:

@@ -124,6 +124,21 @@ async def test_a_retry_whose_first_answer_is_old_hears_of_the_grant(small):
     assert again.order == [("answer", id), ("item", id)]
 
 
+async def test_a_retry_of_a_wait_that_has_ended_hears_so(small):
+    """A retried request whose ticket has been cancelled since gets that as its next state."""
+    holder, waiter = small.connect(), small.connect()
+    acquire(holder, 1)
+    id = acquire(waiter, 2)
+    ticket = state(waiter, id).ticket
+    waiter.end()
+    holder.ask(LockCancel(NS, NAME, ticket))
+    again = TestedConnection(small.node, small.dispatcher.table, waiter.caller.client)
+    again.send_request(LockAcquire(NS, NAME, 2, "o2", follow=True), id)
+    await turns()
+    assert states(again, id) == [("cancelled", "cancelled")]
+    assert again.streams == {}
+
+
 async def test_a_holder_that_follows_hears_of_a_forced_release(small):
     """Following a granted ticket tells at once that an operator took the lock, and why."""
     holder, operator = small.connect(), small.connect()
