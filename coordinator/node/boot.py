@@ -87,10 +87,12 @@ async def boot(
         machine = await load_machine(domains, store)
         if machine.index == 0:
             await _begin_group(machine, identity, log, contents)
+        elif machine.index > contents.last_index:
+            await _drop_log(machine, log, contents)
         memory = raft_storage(machine, contents)
+        raw = RawNode(raft_config(config, identity.member_id, memory, machine.index, draw(64)))
+        replica = Replica(raw, memory, machine, incarnation=draw(63), on_events=on_events)
         opened.pop_all()
-    raw = RawNode(raft_config(config, identity.member_id, memory, machine.index, draw(64)))
-    replica = Replica(raw, memory, machine, incarnation=draw(63), on_events=on_events)
     return Booted(directory, identity, log, store, machine, replica)
 
 
@@ -152,13 +154,27 @@ async def _begin_group(
     """Make a group of one, or go on with a start that was interrupted while it did."""
     metadata = first_snapshot(identity.member_id, contents)
     if contents.install is None:
-        done: asyncio.Future[StorageError | None] = asyncio.get_running_loop().create_future()
-        log.submit(LogBatch(install=metadata), done.set_result)
-        error = await done
-        if error is not None:
-            raise error
+        await _write(log, LogBatch(install=metadata))
         contents.boundary_index, contents.boundary_term = metadata.index, metadata.term
     machine.begin(metadata.index, metadata.term, metadata.conf_state)
+
+
+async def _drop_log(machine: Machine, log: LogPort, contents: LogContents) -> None:
+    """Begin the log anew behind the state database, if it lags behind what it has fed."""
+    metadata = SnapshotMetadata(machine.conf_state, machine.index, machine.term)
+    hard = contents.hard_state
+    contents.hard_state = HardState(max(hard.term, machine.term), hard.vote, machine.index)
+    await _write(log, LogBatch(metadata, hard_state=contents.hard_state))
+    contents.boundary_index, contents.boundary_term = machine.index, machine.term
+    contents.entries = []
+
+
+async def _write(log: LogPort, batch: LogBatch) -> None:
+    done: asyncio.Future[StorageError | None] = asyncio.get_running_loop().create_future()
+    log.submit(batch, done.set_result)
+    error = await done
+    if error is not None:
+        raise error
 
 
 def first_snapshot(member_id: int, contents: LogContents) -> SnapshotMetadata:
@@ -186,18 +202,13 @@ def raft_storage(machine: Machine, contents: LogContents) -> MemoryStorage:
     memory = MemoryStorage()
     index, term = contents.boundary_index, contents.boundary_term
     hard = contents.hard_state
-    if machine.index > contents.last_index:
-        # The log lags behind what it has fed: nothing in it is needed any more.
-        index, term, entries = machine.index, machine.term, []
-    elif index > machine.index:
+    if index > machine.index:
         raise StateDamaged(
             f"the log begins at index {index + 1}, but the state database ends at {machine.index}; "
             "rebuild this member from its peers or restore a backup"
         )
-    else:
-        entries = contents.entries
     memory.apply_snapshot(Snapshot(b"", SnapshotMetadata(machine.conf_state, index, term)))
-    memory.append(entries)
+    memory.append(contents.entries)
     memory.set_hard_state(
         HardState(max(hard.term, machine.term), hard.vote, max(hard.commit, machine.index))
     )

@@ -29,7 +29,7 @@ from coordinator_sdk.errors import (
 from coordinator_sdk.protocol.cluster import ClusterStatusResult, MemberInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from coordinator.config import Config
     from coordinator.keyspace.watcher import Fetch
@@ -113,6 +113,22 @@ class Node:
         if booted.is_only_voter:
             self.replica.raw.campaign()
             self._loop.schedule()
+        await self._unless_failed(self._join())
+
+    async def _unless_failed(self, joining: Coroutine[None, None, None]) -> None:
+        """Wait for the group, but not for a member that will never answer again."""
+        joined = asyncio.ensure_future(joining)
+        ended = asyncio.ensure_future(self.stopped.wait())
+        try:
+            await asyncio.wait((joined, ended), return_when=asyncio.FIRST_COMPLETED)
+            if self.failure is not None:
+                raise self.failure
+            await joined
+        finally:
+            joined.cancel()
+            ended.cancel()
+
+    async def _join(self) -> None:
         await self._until_leader()
         await self._publish_member()
 
@@ -123,8 +139,6 @@ class Node:
             self.read(partial(_settle, answer))
             if await answer is None:
                 return
-            if self.failure is not None:
-                raise self.failure
             await asyncio.sleep(0.01)
 
     async def _publish_member(self) -> None:

@@ -112,6 +112,7 @@ class Replica:
         self._awaiting_apply: deque[tuple[int, ReadDone]] = deque()
         self._context = incarnation.to_bytes(8, "big") + raw.id.to_bytes(8, "big")
         self._round = 0
+        self._knows_commit_of = 0
         self._round_started_ms = 0
         self._committed: deque[tuple[list[Entry], list[Message]]] = deque()
         self._entries: list[Entry] = []
@@ -183,7 +184,7 @@ class Replica:
         """
         if self._queue and not hold:
             self._propose_queued()
-        if self._reads:
+        if self._reads and self._may_read():
             self._start_round()
         effects = Effects([], self._outgoing)
         self._outgoing = []
@@ -246,6 +247,20 @@ class Replica:
         for index, proposal in enumerate(proposals, first):
             proposal.term = term
             in_flight[index] = proposal
+
+    def _may_read(self) -> bool:
+        """Let reads wait while a new leader does not know yet what was committed before it.
+
+        The core lets them wait only where there are other voters. But a leader without others
+        does not know either: after a crash its log may hold more that was acknowledged than the
+        commit index on disk tells.
+        """
+        term = self.raw.term
+        if self._knows_commit_of != term and self.raw.is_leader:
+            if not self.raw.raft.committed_in_term():
+                return False
+            self._knows_commit_of = term
+        return True
 
     def _start_round(self) -> None:
         """One round for all reads that have arrived; it starts after each of them."""
