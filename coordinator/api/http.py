@@ -262,6 +262,7 @@ class Routes:
         status: int = 200,
         example: Mapping[str, Any] | None = None,
         descriptions: Mapping[str, str] | None = None,
+        adjust: Callable[[Any], None] | None = None,
     ) -> None:
         """Serve an operation under a method and a path.
 
@@ -278,10 +279,13 @@ class Routes:
             status: The status of a good answer.
             example: A request body for the documentation.
             descriptions: What the documentation says about fields.
+            adjust: Changes the request in place before it is served.
         """
         shape = _Shape(method, path, kind, set(exclude), set(query))
 
         async def serve(request: Request, body: Struct) -> Response:
+            if adjust is not None:
+                adjust(body)
             revision, result = await call(request, body)
             return answer_json(request, result, revision, status)
 

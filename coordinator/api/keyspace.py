@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -11,7 +12,9 @@ from coordinator.api.dispatch import broken, guarded, read_first
 from coordinator.api.limits import Limits
 from coordinator.api.reading import filled
 from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
-from coordinator.keyspace import PLAIN, PendingRange, check, only_reads
+from coordinator.keyspace import PLAIN, Keyspace, PendingRange, check, only_reads, refusals
+from coordinator.keyspace.ranges import past_steps
+from coordinator.keyspace.records import upper_bound
 from coordinator_sdk.errors import CoordinatorError, InvalidRequest
 from coordinator_sdk.protocol.kv import (
     Compact,
@@ -27,11 +30,18 @@ from coordinator_sdk.protocol.kv import (
     Put,
     Range,
     RangeResult,
+    SortOrder,
     Txn,
     TxnResult,
 )
 
 LEASES_PER_RENEWAL = 10_000
+JSON_KEYS_MAX = 10_000
+"""Keys in one answer in JSON."""
+LARGE_KEYS = 5_000
+"""Keys of a range from which on it is read in slices."""
+SLICE_S = 0.005
+"""How long a large range is read before others get their turn."""
 
 
 def operations(limits: Limits) -> Mapping[type[Any], Operation]:
@@ -58,6 +68,12 @@ def operations(limits: Limits) -> Mapping[type[Any], Operation]:
 # ---------------------------------------------------------------- reading
 
 
+def at_most(op: Range) -> None:
+    """Bound an answer in JSON, which takes long to write; ``more`` tells that there is more."""
+    if not 0 < op.limit < JSON_KEYS_MAX:
+        op.limit = JSON_KEYS_MAX
+
+
 def _check_range(op: Range) -> None:
     check.check(op)
     for field in ("max_staleness_ms", "min_revision"):
@@ -66,6 +82,8 @@ def _check_range(op: Range) -> None:
 
 
 def _range(connection: Connection, id: int, op: Range) -> None:
+    if not connection.codec.binary:
+        at_most(op)
     connection.node.read(
         partial(_answer_range, connection, id, op),
         min_revision=op.min_revision,
@@ -84,7 +102,11 @@ def _answer_range(
     if connection.is_closed or connection.defer(partial(_answer_range, connection, id, op, None)):
         return
     try:
-        found = connection.node.keyspace.range(op)
+        keyspace = connection.node.keyspace
+        if op.range_end and not op.count_only and _is_large(keyspace, op):
+            connection.spawn(guarded(connection, id, _large_range(connection, id, op)))
+            return
+        found = keyspace.range(op)
         if type(found) is RangeResult:
             connection.answer(id, found.revision, found)
         else:
@@ -93,6 +115,42 @@ def _answer_range(
         connection.fail(id, refused)
     except Exception as failure:
         broken(connection, id, failure)
+
+
+def _is_large(keyspace: Keyspace, op: Range) -> bool:
+    if 0 < op.limit <= LARGE_KEYS and op.sort_order == SortOrder.NONE:
+        return False
+    return keyspace.stores[op.space].count(op.key, upper_bound(op.range_end)) > LARGE_KEYS
+
+
+def _check_readable(keyspace: Keyspace, revision: int) -> None:
+    if revision > keyspace.revision:
+        raise refusals.future_revision(revision, keyspace.revision)
+    if revision < keyspace.compact_revision:
+        raise refusals.compacted(keyspace.compact_revision)
+
+
+async def _large_range(connection: Connection, id: int, op: Range) -> None:
+    """Answer a large range in slices, at the revision at which it began."""
+    node, loop = connection.node, asyncio.get_running_loop()
+    keyspace = node.keyspace
+    at = op.revision or keyspace.revision
+    _check_readable(keyspace, at)
+    store = keyspace.stores[op.space]
+    steps = past_steps(store, op, at, keyspace.revision, keyspace.resolve)
+    deadline = loop.time() + SLICE_S
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            found = done.value
+            break
+        if loop.time() > deadline:
+            await asyncio.sleep(0)
+            _check_readable(keyspace, at)
+            deadline = loop.time() + SLICE_S
+    result = await filled(node, found)
+    connection.answer(id, result.revision, result)
 
 
 async def _fill_range(connection: Connection, id: int, found: Any) -> None:

@@ -19,6 +19,7 @@ from coordinator.api.http import (
     standing,
     stream_content,
 )
+from coordinator.api.keyspace import JSON_KEYS_MAX, at_most
 from coordinator.api.models import IdText
 from coordinator.api.streaming import answer_stream
 from coordinator.keyspace import FROM_KEY, prefix_end
@@ -53,7 +54,9 @@ from coordinator_sdk.protocol.kv import (
 )
 
 Revision = Annotated[int, Query(ge=0, le=models.INT64_MAX, description="0 is now.")]
-Limit = Annotated[int, Query(ge=0, le=models.INT64_MAX, description="0 is all.")]
+Limit = Annotated[
+    int, Query(ge=0, le=models.INT64_MAX, description=f"At most {JSON_KEYS_MAX}; 0 is that.")
+]
 _GUARDED = (errors.GuardFailed, errors.LeaseNotFound)
 _HISTORIC = (errors.Compacted, errors.FutureRevision)
 
@@ -247,6 +250,7 @@ async def _list(
         count_only=count_only,
         serializable=serializable,
     )
+    at_most(body)
     at, result = await call(request, body)
     return answer_json(request, result, at)
 
@@ -272,6 +276,7 @@ def _operation_routes(made: Routes) -> None:
         summary="Read keys",
         raises=_HISTORIC,
         example={"key": "config/", "range_end": "config0", "limit": 10},
+        adjust=at_most,
     )
     made.add(
         "POST",

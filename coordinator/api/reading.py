@@ -36,7 +36,6 @@ class NowView:
             store = keyspace.stores[SYSTEM]
             keys = store.keys.keys(start, end, False, True)
             if reverse:
-                # The view is lazy and knows no direction; its end is reached without copying.
                 names = list(keys)[::-1][: limit or None]
             else:
                 names = list(islice(keys, limit or None))

@@ -18,6 +18,8 @@ from coordinator.api.websocket import WebSocketConnection
 from coordinator.config import Config, parse_url
 
 BACKLOG = 1024
+PROGRESS_S = 5
+"""Pause between progress notices of watches that asked for them and have nothing else to tell."""
 STOP_S = 1.5
 """How long clients and requests under way may take when the server stops."""
 
@@ -146,9 +148,13 @@ class Server(uvicorn.Server):
         await self.shutdown()
 
     async def main_loop(self) -> None:
-        """Keep the date header right until told to stop."""
+        """Keep the date header right and idle watches informed, until told to stop."""
+        notices = 0
         while not self.should_exit:
             await self.on_tick(0)
+            notices += 1
+            if notices % PROGRESS_S == 0:
+                self._serving.node.hub.notify_progress()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._stop.wait()

@@ -29,7 +29,8 @@ class Running:
     """A member that serves.
 
     Attributes:
-        port: Its client port on 127.0.0.1.
+        port: Its first client port on 127.0.0.1.
+        ports: All of them.
         node: The member.
         serving: What its connections share.
         server: What accepts connections.
@@ -41,6 +42,7 @@ class Running:
         self, port: int, node: Node, server: Server, task: asyncio.Task[None], app: Any
     ) -> None:
         self.port = port
+        self.ports = [port]
         self.node = node
         self.server = server
         self.task = task
@@ -235,12 +237,8 @@ async def running(
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """Run a member in a folder, with limits and settings of the test's choice."""
-    config = Config(
-        data_dir=str(folder),
-        listen_client_urls=("http://127.0.0.1:0",),
-        advertise_client_urls=("http://127.0.0.1:0",),
-        **settings,
-    )
+    settings.setdefault("listen_client_urls", ("http://127.0.0.1:0",))
+    config = Config(data_dir=str(folder), advertise_client_urls=("http://127.0.0.1:0",), **settings)
     sockets = listen(config)
     node = Node(config, [domain.domain for domain in domains])
     await node.start()
@@ -250,7 +248,9 @@ async def running(
     port = sockets[0][0].getsockname()[1]
     task = asyncio.ensure_future(server.until_stopped())
     try:
-        yield Running(port, node, server, task, app)
+        made = Running(port, node, server, task, app)
+        made.ports = [one.getsockname()[1] for one, _ in sockets]
+        yield made
     finally:
         server.stop()
         await task

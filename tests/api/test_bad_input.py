@@ -87,7 +87,7 @@ async def test_every_field_of_every_operation(
     index = member.node.status().index
     async with member.web_socket() as socket:
         before = member.node.status().index
-        requests = [[number, row] for number, row in enumerate(rows, 100)]
+        requests = list(enumerate(rows, 100))
         await socket.inner.send(msgspec.msgpack.encode([0, [*requests, [99, ["ping"]]]]))
         answers: dict[int, Any] = {}
         while len(answers) <= len(rows):

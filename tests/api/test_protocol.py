@@ -234,7 +234,7 @@ async def test_host_must_be_known(member: Running, host: str, status: int) -> No
         ("PUT", "http://evil.example", 403),
         ("PUT", "null", 403),
         ("DELETE", "http://127.0.0.1:9999", 403),
-        ("POST", "file://", 403),
+        ("POST", "extension://abc", 403),
         ("PUT", "http://127.0.0.1", 200),
         ("PUT", "http://127.0.0.1:80", 200),
         ("GET", "http://evil.example", 200),

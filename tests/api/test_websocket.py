@@ -7,9 +7,11 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from coordinator.api import keyspace
 from coordinator_sdk.protocol.cluster import (
     ClusterMembers,
     ClusterMembersResult,
@@ -217,6 +219,44 @@ async def test_history(member: Running) -> None:
         await socket.call(Compact(second.revision), CompactResult)
         gone = await socket.call(Range(b"past", revision=first.revision), RangeResult)
         assert gone.code == "compacted"
+
+
+async def test_large_ranges_are_read_in_slices(member: Running) -> None:
+    """A large range is one revision of the keyspace, although writes happen while it is read."""
+    async with member.web_socket() as socket, member.web_socket(JSON) as browser:
+        for start in range(0, 6000, 100):
+            puts = [Put(b"slices/%05d" % number, b"x") for number in range(start, start + 100)]
+            assert (await socket.call(Txn([], list(puts)), TxnResult)).succeeded
+        before = member.node.revision
+        body = Range(b"slices/", b"slices0")
+        ids = await socket.send(body, Put(b"slices/00001", b"y"), Put(b"slices/99999", b"y"))
+        answers = await socket.answers(ids)
+        found = answers[ids[0]]
+        assert isinstance(found, Result)
+        result = MSGPACK.decode_value(found.result, RangeResult)
+        assert len(result.kvs) == result.count == 6000
+        assert {record.value for record in result.kvs} == {b"x"}
+        assert result.revision >= before
+        future = await socket.call(msgspec.structs.replace(body, revision=before + 1000))
+        assert future.code == "future_revision"
+        down = Range(b"slices/", b"slices0", limit=2, sort_order=2)
+        last = await browser.call(down, RangeResult)
+        assert [record.key for record in last.kvs] == [b"slices/99999", b"slices/05999"]
+        assert last.more
+
+
+async def test_answers_in_json_are_bounded(
+    member: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In JSON an answer has so many keys at most, and tells that there are more."""
+    monkeypatch.setattr(keyspace, "JSON_KEYS_MAX", 3)
+    async with member.web_socket(JSON) as browser:
+        for number in range(5):
+            await browser.call(Put(b"bounded/%d" % number), PutResult)
+        found = await browser.call(Range(b"bounded/", b"bounded0"), RangeResult)
+        assert (len(found.kvs), found.more, found.count) == (3, True, 5)
+        listed = (await member.ask("GET", "/v1/kv?prefix=bounded/")).json
+        assert (len(listed["kvs"]), listed["more"]) == (3, True)
 
 
 async def test_leases(member: Running) -> None:

@@ -1,0 +1,141 @@
+"""TLS on the client port: https beside http, and certificates of clients."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from websockets.asyncio.client import connect
+
+from coordinator.api.server import CannotListen, listen
+from coordinator.config import Config
+from coordinator_sdk.protocol.cluster import Ping
+from coordinator_sdk.protocol.codec import MSGPACK
+from tests.api.member import Raw, Socket, running
+
+pytestmark = pytest.mark.asyncio
+
+
+class Authority:
+    """Signs certificates for a test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
+        self.file = self._write("authority", self._sign(self._name, self._key, is_authority=True))
+
+    def issue(self, name: str) -> tuple[str, str]:
+        """Make a certificate and its key for 127.0.0.1; give their files."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        certificate = self._write(name, self._sign(subject, key, is_authority=False))
+        path = self.folder / f"{name}.key"
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return certificate, str(path)
+
+    def _write(self, name: str, certificate: x509.Certificate) -> str:
+        path = self.folder / f"{name}.pem"
+        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return str(path)
+
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, is_authority: bool
+    ) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False
+            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+async def get_health(port: int, context: ssl.SSLContext) -> int:
+    """Ask for the health over TLS; give the status."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    try:
+        return (await Raw(reader, writer).ask("GET", "/health")).status
+    finally:
+        writer.close()
+
+
+async def test_https_beside_http(tmp_path: Path) -> None:
+    """One list of addresses mixes http and https; both serve HTTP and the WebSocket."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("member")
+    async with running(
+        tmp_path / "data",
+        listen_client_urls=("http://127.0.0.1:0", "https://127.0.0.1:0"),
+        cert_file=certificate,
+        key_file=key,
+    ) as member:
+        context = ssl.create_default_context(cafile=authority.file)
+        assert (await member.ask("GET", "/health")).status == 200
+        assert await get_health(member.ports[1], context) == 200
+        url = f"wss://127.0.0.1:{member.ports[1]}/v1/ws"
+        async with connect(
+            url,
+            ssl=context,
+            subprotocols=[MSGPACK.name],  # type: ignore[list-item]
+            origin=f"https://127.0.0.1:{member.ports[1]}",  # type: ignore[arg-type]
+        ) as inner:
+            socket = Socket(inner, MSGPACK)
+            await socket.greet()
+            await socket.call(Ping())
+
+
+async def test_certificates_of_clients(tmp_path: Path) -> None:
+    """Where clients must show a certificate, one without it is refused."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("member")
+    async with running(
+        tmp_path / "data",
+        listen_client_urls=("https://127.0.0.1:0",),
+        cert_file=certificate,
+        key_file=key,
+        trusted_ca_file=authority.file,
+        client_cert_auth=True,
+    ) as member:
+        context = ssl.create_default_context(cafile=authority.file)
+        with pytest.raises((OSError, asyncio.IncompleteReadError)):
+            await get_health(member.port, context)
+        context = ssl.create_default_context(cafile=authority.file)
+        context.load_cert_chain(*authority.issue("client"))
+        assert await get_health(member.port, context) == 200
+
+
+async def test_certificate_without_its_key(tmp_path: Path) -> None:
+    """A certificate and a key that do not belong together are refused before anything starts."""
+    authority = Authority(tmp_path)
+    certificate, _ = authority.issue("member")
+    _, key = authority.issue("other")
+    config = Config(
+        listen_client_urls=("https://127.0.0.1:0",), cert_file=certificate, key_file=key
+    )
+    with pytest.raises(CannotListen, match="--cert-file"):
+        listen(config)
