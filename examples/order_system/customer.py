@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import random
-import urllib.error
 import urllib.request
 import uuid
 from typing import Any
@@ -17,6 +16,8 @@ from . import common
 
 ITEMS = ("tea", "coffee", "sugar", "milk", "bread", "honey")
 PAUSE_SECONDS = 0.4
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Straight to the instance, whatever proxy the environment names."""
 
 
 class Directory:
@@ -47,7 +48,7 @@ def place(instance: Instance, order: dict[str, Any]) -> None:
         data=json.dumps(order).encode(),
         headers={"content-type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=5):
+    with _OPENER.open(request, timeout=5):
         pass
 
 
