@@ -67,6 +67,7 @@ class Keyspace:
         the first compaction. bytes_used: The quota's counter: every retained version, tombstones
         included, costs its key, its value and a
             fixed overhead. Replicated: equal on all members at the same applied index.
+        history_bytes: What of `bytes_used` belongs to superseded versions and tombstones.
         digest: The order-independent digest of the published live rows of both spaces.
         log: The tail of history in memory.
         times: When revisions happened.
@@ -78,6 +79,7 @@ class Keyspace:
         "bytes_used",
         "compact_revision",
         "digest",
+        "history_bytes",
         "late",
         "leases",
         "log",
@@ -93,6 +95,7 @@ class Keyspace:
         self.revision = FIRST_REVISION
         self.compact_revision = 0
         self.bytes_used = 0
+        self.history_bytes = 0
         self.digest = 0
         self.superseded: deque[Version] = deque()
         """Versions in the order they were superseded in. Bounded by the quota, as ``late`` is."""
@@ -178,6 +181,7 @@ class Keyspace:
                 break
             dropped.append((version.mod_revision, version.sub))
             self.bytes_used -= version.size
+            self.history_bytes -= version.size
             place = (version.space, version.key)
             cuts[place] = cuts.get(place, 0) + 1
         for (space, key), count in cuts.items():

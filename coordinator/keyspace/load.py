@@ -77,6 +77,8 @@ class Loader:
         keyspace = self._keyspace
         store = keyspace.stores[space]
         late = old.mod_revision == revision
+        size = len(old.key) + len(old.value) + OVERHEAD_BYTES
+        keyspace.history_bytes += size
         version = Version(
             old.key,
             space,
@@ -85,7 +87,7 @@ class Loader:
             old.create_revision,
             old.version,
             old.lease,
-            len(old.key) + len(old.value) + OVERHEAD_BYTES,
+            size,
             revision + 1 if late else revision,
         )
         (keyspace.late if late else keyspace.superseded).append(version)
@@ -95,6 +97,7 @@ class Loader:
         keyspace = self._keyspace
         store = keyspace.stores[space]
         size = len(key) + OVERHEAD_BYTES
+        keyspace.history_bytes += size
         tombstone = Version(key, space, revision, sub, 0, 0, 0, size, revision + 1)
         keyspace.late.append(tombstone)
         store.history.setdefault(key, []).append(tombstone)

@@ -73,11 +73,12 @@ class PendingRange:
         # Set if the answer can only be ordered and cut once the values are there.
         self._finish = finish
 
-    def fill(self, values: Sequence[bytes | None]) -> RangeResult:
+    def fill(self, values: Sequence[bytes | None], compact_revision: int = 0) -> RangeResult:
         """Put the fetched values in, in the order of `missing`.
 
         Args:
             values: One value for each missing one; None where the database no longer has it.
+            compact_revision: The compact revision by now, for the error.
 
         Returns:
             ``result``, changed in place.
@@ -88,7 +89,7 @@ class PendingRange:
         kvs = self.result.kvs
         for (position, _, _), value in zip(self.missing, values, strict=True):
             if value is None:
-                raise refusals.compacted(0)
+                raise refusals.compacted(compact_revision)
             kvs[position] = _with_value(kvs[position], value)
         self.missing = []
         if self._finish is not None:

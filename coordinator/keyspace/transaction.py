@@ -80,6 +80,7 @@ class Transaction:
     """
 
     __slots__ = (
+        "_aged",
         "_digest",
         "_events",
         "_grown",
@@ -104,6 +105,7 @@ class Transaction:
         self._events: Events = []
         self._undo: list[Undo] = []
         self._grown = 0
+        self._aged = 0
         self._tail_bytes = 0
         self._digest = 0
         self._lease_changes: dict[int, bytes | None] | None = None
@@ -285,6 +287,8 @@ class Transaction:
         """Move a live record's version into history, and remember how to take that back."""
         key = old.key
         sub = store.subs.pop(key, 0) if store.subs else 0
+        size = len(key) + len(old.value) + OVERHEAD_BYTES
+        self._aged += size
         revision = self.revision
         # What a revision wrote must stay readable for a watch from that very revision.
         late = old.mod_revision == revision
@@ -296,7 +300,7 @@ class Transaction:
             old.create_revision,
             old.version,
             old.lease,
-            len(key) + len(old.value) + OVERHEAD_BYTES,
+            size,
             revision + 1 if late else revision,
         )
         (self._keyspace.late if late else self._keyspace.superseded).append(version)
@@ -324,6 +328,7 @@ class Transaction:
             self._leases.detach(old.lease, space, key)
         self._digest -= row_digest(old) * DIGEST_WEIGHTS[space]
         self._grown += size
+        self._aged += size
         self._tail_bytes += len(key) + len(old.value) + EVENT_OVERHEAD_BYTES
         gone = KeyValue(key, 0, revision)
         self._events.append((space, Event(_DELETE, gone, old)))
@@ -467,6 +472,7 @@ class Transaction:
             return Commit(self.published, self._events, leases)
         keyspace.revision = self.revision
         keyspace.bytes_used += self._grown
+        keyspace.history_bytes += self._aged
         keyspace.digest = (keyspace.digest + self._digest) & DIGEST_MASK
         keyspace.log.append(self.revision, self._events, self._tail_bytes)
         keyspace.times.note(self.clock_ms, self.revision)

@@ -7,7 +7,6 @@ undoes a lease's change.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from coordinator_sdk.protocol.kv import KeyValue
@@ -36,11 +35,13 @@ class Replaced:
 
     def records(self, space: int) -> dict[bytes, KeyValue | None]:
         """By key; None where nothing is published."""
-        for undo in islice(self._undo, self._seen, None):
+        undos = self._undo
+        for position in range(self._seen, len(undos)):
+            undo = undos[position]
             if isinstance(undo, tuple):
                 store, key, old, _ = undo
                 self._records[store.number].setdefault(key, old)
-        self._seen = len(self._undo)
+        self._seen = len(undos)
         return self._records[space]
 
 

@@ -111,6 +111,7 @@ def contents(keyspace: Keyspace) -> dict[str, object]:
         spaces.append((store.live, store.history, store.subs))
     return {
         "meta": keyspace.meta,
+        "history_bytes": keyspace.history_bytes,
         "spaces": spaces,
         "superseded": list(keyspace.superseded),
         "late": list(keyspace.late),

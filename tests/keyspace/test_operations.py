@@ -117,8 +117,11 @@ def test_put_cannot_keep_what_is_not_there(stored, op) -> None:
 def test_put_needs_its_lease(stored) -> None:
     """A put with an unknown lease changes nothing."""
     for op in (Put(b"k", lease=9), Txn([], [Put(b"a"), Put(b"k", lease=9)])):
+        txn = stored.keyspace.begin()
         with pytest.raises(LeaseNotFound, match="etcdserver: requested lease not found"):
-            stored.apply(op)
+            txn.execute(op)
+        assert not txn.changed
+        txn.rollback()
     assert contents(stored.keyspace) == contents(Stored().keyspace)
 
 
@@ -257,7 +260,7 @@ def test_values_that_left_memory_are_asked_for(tail) -> None:
     if isinstance(pending, PendingRange):
         assert pending.missing == [(0, 2, 0), (1, 3, 0)]
         with pytest.raises(Compacted):
-            pending.fill([b"3", None])
+            pending.fill([b"3", None], compact_revision=5)
 
 
 COMPARES = [

@@ -497,6 +497,9 @@ class KeyspaceWalk:
         assert self.keyspace.bytes_used == sum(
             len(row[3]) + len(row[7]) + 128 for row in self.stored.rows.values()
         )
+        assert self.keyspace.bytes_used - self.keyspace.history_bytes == sum(
+            len(kv.key) + len(kv.value) + 128 for kv in state.values()
+        )
         assert self.needed() <= set(self.stored.rows)
         assert sorted(self.keyspace.leases.by_id) == sorted(self.model.leases)
         self.published_is(state)
