@@ -8,7 +8,7 @@ are the lease and the mod_revision of the record.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -216,9 +216,3 @@ def _clause(text: str) -> Callable[[Version], bool]:
         "<": lambda version: version < limit,
     }
     return comparisons[found[1]]
-
-
-def statuses_known(statuses: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Give the statuses that are not among the known ones."""
-    allowed = [*known, ANY_STATUS]
-    return [status for status in statuses if status not in allowed]
