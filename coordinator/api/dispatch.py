@@ -173,11 +173,14 @@ def _check_size(body: Struct, most: int) -> None:
 
 
 def _applied(connection: Connection, id: int, outcome: Outcome) -> None:
-    error = outcome.error
-    if error is None:
-        connection.answer(id, outcome.revision, outcome.result)
-    else:
-        connection.fail(id, refusal(error))
+    try:
+        error = outcome.error
+        if error is None:
+            connection.answer(id, outcome.revision, outcome.result)
+        else:
+            connection.fail(id, refusal(error))
+    except Exception as failure:
+        broken(connection, id, failure)
 
 
 def _applied_then(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -577,3 +578,24 @@ async def test_refusal_reaches_ordinary_clients(member: Running) -> None:
         async with member.web_socket(subprotocols=["nothing.v1"]):
             pass
     assert b"coordinator.v1.msgpack" in refused.value.response.body
+
+
+async def test_a_broken_answer_harms_nobody(
+    member: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that cannot be written is an internal error of its request; the member goes on."""
+    async with member.web_socket(greet=False) as socket, member.web_socket() as other:
+        client = (await socket.greet()).client
+        served = next(one for one in member.serving.websockets if one.caller.client == client)
+
+        def fail(*_: Any) -> bytes:
+            raise TypeError("planted")
+
+        names = [name for name in dir(MSGPACK) if not name.startswith("_")]
+        planted = SimpleNamespace(**{name: getattr(MSGPACK, name) for name in names})
+        planted.encode_result = fail
+        monkeypatch.setattr(served, "codec", planted)
+        broken = await socket.call(Put(b"broken", b"1"), PutResult)
+        assert broken.code == "internal"
+        assert isinstance(await other.call(Put(b"broken", b"2"), PutResult), PutResult)
+    assert member.node.failure is None
