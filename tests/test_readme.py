@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from coordinator_sdk.testing import CoordinatorProcess
 
 PORT = 2379
@@ -66,7 +67,7 @@ def test_without_a_server_the_error_says_what_to_do(repository: Path, tmp_path: 
 def test_every_program_of_the_page_runs(
     server: CoordinatorProcess, repository: Path, tmp_path: Path
 ) -> None:
-    """The README's programs run as printed, in the order of the page, and show what they promise."""
+    """The README's programs run as printed, in order, and show what they promise."""
     expected = {
         "quickstart.py": [
             "instances: ['10.0.0.5:8080']",
@@ -86,9 +87,7 @@ def test_every_program_of_the_page_runs(
             assert line in done.stdout, f"{name}\n{done.stdout}"
 
 
-def test_the_curl_block_runs(
-    server: CoordinatorProcess, repository: Path, tmp_path: Path
-) -> None:
+def test_the_curl_block_runs(server: CoordinatorProcess, repository: Path, tmp_path: Path) -> None:
     """The README's curl commands write, read and delete a key."""
     if shutil.which("curl") is None:
         pytest.skip("CURL IS NOT INSTALLED: the README's shell block can't be run")
