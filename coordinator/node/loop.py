@@ -31,6 +31,10 @@ SLICE_NS = 5_000_000
 """How long entries are applied before ticks, heartbeats and reads get their turn."""
 
 
+ALONE_ENTRIES_MAX = 4
+"""So few entries are written by this thread on a quick disk: waking another costs more."""
+
+
 class Pressure(Protocol):
     """What stands in the way of taking more."""
 
@@ -168,13 +172,17 @@ class TurnLoop:
             self._replica.persisted(append)
             return
         state = [not needs_disk]
+        is_alone = not self._writes and len(append.entries) <= ALONE_ENTRIES_MAX
         self._writes.append((append, state))
         if needs_disk:
             install = append.snapshot.metadata if append.snapshot else None
             batch = LogBatch(install, append.entries, append.hard_state)
             # On a full disk only what must go on is proposed: it may use the reserve.
             reserve = self._pressure.is_disk_full
-            self._log.submit(batch, partial(self._written, state), reserve=reserve)
+            write = self._log.write_now if is_alone else self._log.submit
+            if write(batch, partial(self._written, state), reserve=reserve):
+                self._writes.clear()
+                self._replica.persisted(append)
 
     def _written(self, state: list[bool], error: StorageError | None) -> None:
         """The log has made a batch durable, or never will."""
