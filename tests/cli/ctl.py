@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PATIENCE_SECONDS = 30.0
+PATIENT = {"COORDCTL_DIAL_TIMEOUT": "20s", "COORDCTL_COMMAND_TIMEOUT": "20s"}
+"""A busy machine must not look like a dead server."""
 
 
 def until(what: str, condition: Callable[[], Any]) -> Any:
@@ -27,7 +29,7 @@ def environment(endpoint: str) -> dict[str, str]:
     """The environment of coordctl: nothing of the person who runs the tests."""
     foreign = ("COORDCTL_", "COORDINATOR_", "ETCDCTL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {**kept, "COORDCTL_ENDPOINTS": endpoint}
+    return {**kept, **PATIENT, "COORDCTL_ENDPOINTS": endpoint}
 
 
 class Running:

@@ -9,7 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from coordinator_sdk.testing import CoordinatorProcess, running
+from tests.cli.ctl import PATIENT
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.timeout(900)]
 
@@ -50,7 +52,9 @@ def server() -> Iterator[CoordinatorProcess]:
 def program(tmp_path: Path) -> str:
     """coordctl as one executable file."""
     path = tmp_path / "coordctl"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} -m coordinator.cli.coordctl "$@"\n')
+    exports = "".join(f"export {name}={value}\n" for name, value in PATIENT.items())
+    command = f'exec {sys.executable} -m coordinator.cli.coordctl "$@"\n'
+    path.write_text(f"#!/bin/sh\n{exports}{command}")
     path.chmod(0o755)
     return str(path)
 
@@ -64,6 +68,8 @@ def without_format(case: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+# The code beside the records leaves the pipes of its processes to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_output_is_that_of_etcdctl(
     scenario: str,
