@@ -5,12 +5,15 @@ Pure.
 
 from __future__ import annotations
 
+# ruff: noqa: TC004 - a call is never encoded, so nothing evaluates its annotations
 from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from msgspec import Raw, Struct
+    from msgspec import Raw
 
     from ._streams import Stream
     from .errors import CoordinatorError
@@ -36,17 +39,17 @@ class Sink(Protocol):
         """Take the failure."""
 
 
-class Call:
+class Call(Struct, eq=False):
     """One request until its answer.
 
     Attributes:
-        id: Its id, 0 until it is sent for the first time.
         body: The operation.
         decode: Makes the result of the answer's bytes.
-        sink: Where the answer goes.
         mode: ``READ``, ``CHANGE``, ``BEAT`` or ``NOTICE``.
+        sink: Where the answer goes.
         stream: The stream that it opens.
         limit: Seconds until it gives up; None for the client's policy.
+        id: Its id, 0 until it is sent for the first time.
         waits_from: When it was first held back, 0 if it was sent at once.
         sent_at: When it was first sent.
         attempts: How often the cluster asked to try later.
@@ -54,42 +57,18 @@ class Call:
         in_doubt: Whether a connection broke between its sending and its answer.
     """
 
-    __slots__ = (
-        "attempts",
-        "body",
-        "decode",
-        "id",
-        "in_doubt",
-        "limit",
-        "mode",
-        "refusal",
-        "sent_at",
-        "sink",
-        "stream",
-        "waits_from",
-    )
-
-    def __init__(
-        self,
-        body: Struct,
-        decode: Callable[[Raw], Any],
-        mode: int,
-        sink: Sink,
-        stream: Stream[Any] | None = None,
-        limit: float | None = None,
-    ) -> None:
-        self.id = 0
-        self.body = body
-        self.decode = decode
-        self.mode = mode
-        self.sink = sink
-        self.stream = stream
-        self.limit = limit
-        self.waits_from = 0.0
-        self.sent_at = 0.0
-        self.attempts = 0
-        self.refusal: CoordinatorError | None = None
-        self.in_doubt = False
+    body: Struct
+    decode: Callable[[Raw], Any]
+    mode: int
+    sink: Sink
+    stream: Stream[Any] | None = None
+    limit: float | None = None
+    id: int = 0
+    waits_from: float = 0.0
+    sent_at: float = 0.0
+    attempts: int = 0
+    refusal: CoordinatorError | None = None
+    in_doubt: bool = False
 
 
 class _Nobody:

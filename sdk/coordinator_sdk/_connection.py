@@ -369,6 +369,7 @@ class Connection:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=0.25)
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn
 
     async def _run(self) -> None:
         rounds, refusals = 0, list[CoordinatorError]()

@@ -155,18 +155,24 @@ class Session:
         blocked = self._blocked
         while blocked and len(window) < self.window_max:
             self._send(blocked.popleft(), batch, now)
-        next_id, room = self._next_id, BATCH_REQUESTS_MAX - len(batch)
-        while queue and room > 0:
-            call = queue.popleft()
+        room = BATCH_REQUESTS_MAX - len(batch)
+        if len(queue) <= room:
+            waiting: Iterable[Call] = list(queue)
+            queue.clear()
+        else:
+            waiting = [queue.popleft() for _ in range(room)]
+        next_id, window_max = self._next_id, self.window_max
+        for call in waiting:
             if call.sink.cancelled():
                 continue
-            if call.mode == CHANGE:
-                if len(window) >= self.window_max or blocked:
+            mode = call.mode
+            if mode == CHANGE:
+                if len(window) >= window_max or blocked:
                     call.waits_from = call.waits_from or now
                     blocked.append(call)
                     continue
                 window.append(next_id)
-            if call.mode != NOTICE:
+            if mode != NOTICE:
                 calls[next_id] = call
                 call.id = next_id
                 call.sent_at = now
@@ -174,7 +180,6 @@ class Session:
                     self._begin(call, call.stream)
             batch.append((next_id, call.body))
             next_id += 1
-            room -= 1
         self._next_id = next_id
         return (floor, batch) if batch else None
 
@@ -234,17 +239,20 @@ class Session:
         for item in items:
             if isinstance(item, Result):
                 call = pop(item.id, None)
-                if call is None or (call.stream is None and call.sink.done()):
+                if call is None:
+                    continue
+                sink, stream = call.sink, call.stream
+                if stream is None and sink.done():
                     continue
                 try:
                     value = call.decode(item.result)
                 except (ValueError, RecursionError) as error:
-                    call.sink.set_exception(Internal(f"an answer cannot be read: {error}"))
+                    sink.set_exception(Internal(f"an answer cannot be read: {error}"))
                     continue
-                if call.stream is None:
-                    call.sink.set_result(value)
+                if stream is None:
+                    sink.set_result(value)
                 else:
-                    self._stream_answered(call.stream, item, value)
+                    self._stream_answered(stream, item, value)
             elif isinstance(item, StreamItem):
                 self._stream_item(item)
             elif isinstance(item, Failure):

@@ -203,13 +203,17 @@ async def test_no_server_is_named(unused_tcp_port: int) -> None:
 async def test_something_else_on_the_port_is_told() -> None:
     """A port where something else listens gives an error that says what it answered."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot here\n")
-        await writer.drain()
-        writer.close()
+    class Other(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
+        def data_received(self, data: bytes) -> None:
+            assert isinstance(self.transport, asyncio.Transport)
+            self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot here\n")
+            self.transport.close()
+
+    other = await asyncio.get_running_loop().create_server(Other, "127.0.0.1", 0)
+    async with other:
         port = other.sockets[0].getsockname()[1]
         client = Client(f"http://127.0.0.1:{port}", connect_timeout=0.3, retry=FAST)
         with pytest.raises(ConnectFailed, match="404 not here"):
