@@ -263,7 +263,8 @@ class Machine:
         if events:
             self._book(events)
         self._extend_chain(outcome, events)
-        if self.keyspace.is_sweepable:
+        # Cheaper than asking the keyspace with every entry.
+        if self.keyspace.compact_revision and self.keyspace.is_sweepable:
             self.changes.dropped += self.keyspace.sweep(SWEEP_PER_ENTRY)
         return Applied(entry.index, outcome, events)
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from coordinator_sdk.errors import OutcomeUnknown, RequestReused
+from coordinator_sdk.protocol.kv import PutResult
 
 RECORDS_PER_CLIENT = 256
 CLIENTS_MAX = 100_000
@@ -208,8 +209,8 @@ def _forget_below(records: dict[int, StoredOutcome], floor: int) -> None:
 
 
 def _bounded(result: Any) -> tuple[Any, bool]:
-    if result is None:
-        return None, False
+    if result is None or (type(result) is PutResult and result.prev_kv is None):
+        return result, False
     if len(_encode(result)) <= RESULT_BYTES_MAX:
         return result, False
     return None, True
