@@ -181,9 +181,7 @@ async def pubsub(url: str, callers: int = CALLERS) -> Figures:
     return {"messages_per_s": received / elapsed, **latencies(delays)}
 
 
-async def fanout(
-    url: str, connections: int = 10, watches: int = 100, writes: int = 100
-) -> Figures:
+async def fanout(url: str, connections: int = 10, watches: int = 100, writes: int = 100) -> Figures:
     """1,000 watchers over 10 connections see every write to one key."""
     total = connections * watches
     delays: list[float] = []
@@ -209,7 +207,9 @@ async def fanout(
         clients = [await stack.enter_async_context(Client(url)) for _ in range(connections)]
         ready = asyncio.Semaphore(0)
         tasks = [
-            asyncio.ensure_future(follow(client, ready)) for client in clients for _ in range(watches)
+            asyncio.ensure_future(follow(client, ready))
+            for client in clients
+            for _ in range(watches)
         ]
         for _ in range(total):
             await ready.acquire()
@@ -257,8 +257,11 @@ async def watch_latency(url: str, writes: int = 1500) -> Figures:
                 await anext(watch)
                 delays.append(time.perf_counter() - began)
                 await put
-    return {"events_per_s": 1 / median(delays), "p50_ms": 1000 * median(delays),
-            "p99_ms": 1000 * percentile(delays, 0.99)}
+    return {
+        "events_per_s": 1 / median(delays),
+        "p50_ms": 1000 * median(delays),
+        "p99_ms": 1000 * percentile(delays, 0.99),
+    }
 
 
 WORKLOADS: dict[str, Workload] = {
