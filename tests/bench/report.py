@@ -96,15 +96,15 @@ def page_part(report: dict[str, Any]) -> str:
     """Give the generated part of the page."""
     machine, before, after = report["machine"], report["disk_before"], report["disk_after"]
     runs = max(len(result["runs"]) for result in report["workloads"].values())
-    facts = [
+    facts = (
         f"Taken {report['taken_at']} on {machine['cores']} cores of {machine['cpu']}, "
         f"{machine['memory_gb']} GB, {machine['system']}, {machine['filesystem']}, "
         f"{machine['python']}; {runs} runs of each workload. In the same run a write of 2.3 kB "
         f"with fdatasync took {before['p50_ms']:.2f} ms before and {after['p50_ms']:.2f} ms after "
         f'(p50; p99 {before["p99_ms"]:.2f} and {after["p99_ms"]:.2f} ms). "Others\' CPU" is what '
-        "other programs took meanwhile, in percent of one core.",
-    ]
-    return "\n".join([BEGIN, "", *facts, "", *table(report), "", END])
+        "other programs took meanwhile, in percent of one core."
+    )
+    return "\n".join([BEGIN, "", facts, "", *table(report), "", END])
 
 
 def main(argv: list[str]) -> int:
