@@ -114,7 +114,7 @@ class Parser(argparse.ArgumentParser):
         """Make a word a command of its own, if it is the very first argument."""
         prog = f"{self.prog} {word}"
         parser = Parser(prog=prog, usage=f"{prog} [flags] {usage}", allow_abbrev=False)
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, text_args=None)
         add_globals(parser)
         self.words[word] = parser
         return parser
@@ -174,7 +174,9 @@ class Nouns:
         )
         self._prog = parser.prog
 
-    def command(self, name: str, run: Run, usage: str, summary: str) -> Parser:
+    def command(
+        self, name: str, run: Run, usage: str, summary: str, text_args: int | None = None
+    ) -> Parser:
         """Add a command.
 
         Args:
@@ -182,6 +184,8 @@ class Nouns:
             run: What it does.
             usage: Its arguments, for its help.
             summary: What it does, in one line.
+            text_args: How many of its arguments are text; the others may be any bytes. All
+                unless given.
         """
         parser: Parser = self._children.add_parser(
             name,
@@ -190,7 +194,7 @@ class Nouns:
             usage=f"{self._prog} {name} [flags] {usage}".rstrip(),
             allow_abbrev=False,
         )
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, text_args=text_args)
         add_globals(parser)
         return parser
 
@@ -308,6 +312,7 @@ class Context:
 
 def context_of(found: argparse.Namespace) -> Context:
     """Complete what the command line says with the environment and the defaults."""
+    _check_text(found)
     write_out = str(_setting(found, "write_out", "simple"))
     if write_out in LATER_FORMATS:
         raise CommandError(
@@ -335,6 +340,19 @@ def context_of(found: argparse.Namespace) -> Context:
         if getattr(context, name) <= 0:
             raise CommandError(f"--{name.replace('_', '-')}: must be positive", BAD_ARGUMENTS)
     return context
+
+
+def _check_text(found: argparse.Namespace) -> None:
+    """Refuse what is no text where only text can be meant: everywhere but in keys and payloads."""
+    args = found.args[: found.text_args]
+    for name, value in (*vars(found).items(), *(("argument", arg) for arg in args)):
+        for text in value if isinstance(value, list) and name != "args" else [value]:
+            if isinstance(text, str) and not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    shown = text.encode("utf-8", "surrogateescape")
+                    raise CommandError(f"{name}: {shown!r} is not UTF-8", BAD_ARGUMENTS) from None
 
 
 def _setting(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def add(nouns: Nouns) -> None:
     """Add the commands."""
     summary = "stand for election and lead until a signal; with -l, listen to who leads"
-    parser = nouns.command("elect", elect, "<name> [value]", summary)
+    parser = nouns.command("elect", elect, "<name> [value]", summary, 1)
     parser.add_argument("-l", "--listen", action="store_true", help="print every new leader")
     parser.add_argument(
         "--ttl", type=seconds, default=10.0, help="seconds that leading outlives this process"

@@ -42,9 +42,10 @@ _TARGETS = {
 
 def add(nouns: Nouns) -> None:
     """Add the commands."""
-    put_flags(nouns.command("put", put, "<key> <value>", "write a key"))
-    get_flags(nouns.command("get", get, "<key> [range_end]", "read a key or a range of keys"))
-    del_flags(nouns.command("del", delete, "<key> [range_end]", "delete a key or a range of keys"))
+    add_to = nouns.command
+    put_flags(add_to("put", put, "<key> <value>", "write a key", 0))
+    get_flags(add_to("get", get, "<key> [range_end]", "read a key or a range of keys", 0))
+    del_flags(add_to("del", delete, "<key> [range_end]", "delete a key or a range of keys", 0))
 
 
 def encode(text: str) -> bytes:

@@ -31,7 +31,7 @@ TOKEN_VARIABLE = "COORD_LOCK_TOKEN"
 def add(nouns: Nouns) -> None:
     """Add the commands."""
     summary = "hold a lock, alone or while a command runs; ls, show, release"
-    parser = nouns.command("lock", hold, "<name> [[--] command [arguments]]", summary)
+    parser = nouns.command("lock", hold, "<name> [[--] command [arguments]]", summary, 1)
     parser.epilog = (
         "`lock ls [prefix]` lists the locks that are held, `lock show <name>` tells the holder and "
         "the queue, `lock release <name> --reason <why>` takes a lock from its holder. A lock "

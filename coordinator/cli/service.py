@@ -34,6 +34,7 @@ def add(nouns: Nouns) -> None:
         register,
         "<name> <address:port> [-- command [arguments]]",
         "register an instance until a signal, or for as long as a command runs",
+        2,
     ).add_argument
     register_flags("--ttl", type=seconds, default=10.0, help="seconds it outlives this process")
     register_flags("--instance", default="", help="its id; the cluster gives one otherwise")

@@ -30,7 +30,7 @@ def add(nouns: Nouns) -> None:
     create_flag("--max-messages", type=whole, help="how many to keep; 0: no limit")
     create_flag("--max-bytes", type=whole, help="how much to keep; 0: no limit")
     publish_flag = group.command(
-        "publish", publish, "<topic> [payload]", "append a message; without payload, from stdin"
+        "publish", publish, "<topic> [payload]", "append a message; without payload, from stdin", 1
     ).add_argument
     publish_flag(
         "--header", action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
@@ -84,7 +84,7 @@ def start_of(text: str, after_revision: int | None) -> dict[str, Any]:
         return {"start": "revision", "position": after_revision}
     if text in ("latest", "earliest"):
         return {"start": text}
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and int(text) < 1 << 63:
         return {"start": "sequence", "position": int(text)}
     raise CommandError(f"bad --start {text!r}: it is latest, earliest or a sequence", BAD_ARGUMENTS)
 

@@ -106,7 +106,9 @@ def compare_of(line: str) -> Compare:
     try:
         number = int(value, 16 if target == CompareTarget.LEASE else 10)
     except ValueError:
-        raise CommandError(f"invalid txn compare request: {line}", BAD_INPUT) from None
+        number = 1 << 63
+    if not -(1 << 63) <= number < 1 << 63:
+        raise CommandError(f"invalid txn compare request: {line}", BAD_INPUT)
     return Compare(target, relation, key, number)
 
 

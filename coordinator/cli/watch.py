@@ -40,7 +40,7 @@ class Wanted:
 def add(nouns: Nouns) -> None:
     """Add the command."""
     usage = "<key> [range_end] [-- command [arguments]]"
-    parser = nouns.command("watch", run, usage, "follow the changes of a key or range of keys")
+    parser = nouns.command("watch", run, usage, "follow the changes of a key or range of keys", 0)
     watch_flags(parser)
     parser.add_argument(
         "-i", "--interactive", action="store_true", help="read watches from standard input"

@@ -445,42 +445,47 @@ function follow(space, take) {
 
 // ---------------------------------------------------------------- asking
 
-const asking = new Map();
+const asking = new Map(), busy = new Set(), again = new Set();
 
-// Ask for a panel soon; several reasons within a moment are one.
+// Ask for a panel soon; several reasons within a moment are one. A reason that comes up while
+// the answer is on its way makes it ask again: that answer may be older than the reason.
 function ask(name) {
-  if (asking.has(name) || document.hidden) return;
-  asking.set(name, setTimeout(() => fill(name), name === "changes" ? 30 : ASK_AGAIN_MS));
+  if (busy.has(name)) again.add(name);
+  else if (!asking.has(name) && !document.hidden) {
+    asking.set(name, setTimeout(() => fill(name), name === "changes" ? 30 : ASK_AGAIN_MS));
+  }
 }
 
 async function fill(name) {
+  asking.delete(name);
+  busy.add(name);
   try {
     if (live.hello || name === "changes") await panels[name]();
   } catch (error) {
     if (name === "cluster") console.warn(error);
     else showError(name, error);
   } finally {
-    asking.delete(name);
+    busy.delete(name);
+    if (again.delete(name)) ask(name);
   }
 }
 
+let servicesStream = 0;
+
 function followServices() {
-  let id = 0;
-  const begin = () => {
-    const namespace = state.namespace;
-    id = live.open(["services.watch", namespace, ""], (item) => {
-      if (namespace !== state.namespace) return live.cancel(id);
-      const keyOf = (instance) => JSON.stringify([instance[1], instance[2]]);
-      if (item[0] === "snapshot") state.instances.clear();
-      for (const instance of item[2]) state.instances.set(keyOf(instance), instance);
-      for (const instance of item[3] || []) state.instances.delete(keyOf(instance));
-      ask("services");
-    }, (error) => {
-      if (error.code !== "closed") showError("services", error);
-      if (live.hello) setTimeout(begin, 1_000);
-    });
-  };
-  begin();
+  live.cancel(servicesStream);
+  const keyOf = (instance) => JSON.stringify([instance[1], instance[2]]);
+  const stream = live.open(["services.watch", state.namespace, ""], (item) => {
+    if (stream !== servicesStream) return;
+    if (item[0] === "snapshot") state.instances.clear();
+    for (const instance of item[2]) state.instances.set(keyOf(instance), instance);
+    for (const instance of item[3] || []) state.instances.delete(keyOf(instance));
+    ask("services");
+  }, (error) => {
+    if (error.code !== "closed") showError("services", error);
+    setTimeout(() => live.hello && stream === servicesStream && followServices(), 1_000);
+  });
+  servicesStream = stream;
 }
 
 // Find the namespaces by leaping over the keys of each.
@@ -513,15 +518,18 @@ function addNamespaces(names) {
 
 // ---------------------------------------------------------------- beginning
 
-function tellState(reason) {
+// The words of the state are announced, so they change only when the state does; how long ago
+// the last update was stands beside them.
+function tellState() {
   const element = $("state");
-  const words = live.hello ? `Connected to ${live.hello.name}, live` : state.updatedAt
-    ? `Disconnected${state.reason ? ` (${state.reason})` : ""}; last update ` +
-      `${span(Date.now() - state.updatedAt)} ago, trying again`
-    : `No connection yet${state.reason ? ` (${state.reason})` : ""}, trying again`;
+  const why = state.reason ? ` (${state.reason})` : "";
+  const words = live.hello ? `Connected to ${live.hello.name}, live`
+    : `${state.updatedAt ? "Disconnected" : "No connection yet"}${why}, trying again`;
   element.dataset.state = live.hello ? "connected" : "disconnected";
   if (element.textContent !== words) element.textContent = words;
-  document.body.classList.toggle("stale", !live.hello && Boolean(state.updatedAt));
+  const stale = !live.hello && Boolean(state.updatedAt);
+  $("ago").textContent = stale ? `last update ${span(Date.now() - state.updatedAt)} ago` : "";
+  document.body.classList.toggle("stale", stale);
 }
 
 const live = new Live((what, reason) => {

@@ -130,6 +130,31 @@ def test_a_lock_may_have_any_name() -> None:
     assert parse("lock", "x", "ls", "-w", "json").args == ["x", "ls"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["lock", "\udcff"],
+        ["lock", "a", "--reason", "\udcff"],
+        ["topic", "publish", "a", "b", "--header", "k=\udcff"],
+        ["service", "ls", "\udcff", "--namespace", "x"],
+        ["topic", "ls", "--namespace", "\udcff"],
+    ],
+)
+def test_names_are_text(words: list[str]) -> None:
+    """Where a name is meant, bytes that are no UTF-8 are refused before anything is sent."""
+    with pytest.raises(CommandError, match="is not UTF-8") as refusal:
+        context_of(parse(*words))
+    assert refusal.value.status == 128
+
+
+def test_keys_and_payloads_are_any_bytes() -> None:
+    """Keys, values, payloads and arguments of commands need not be UTF-8."""
+    for words in (["put", "\udcff", "\udcfe"], ["topic", "publish", "a", "\udcff"]):
+        assert context_of(parse(*words)).args == parse(*words).args
+    context_of(parse("lock", "a", "--", "echo", "\udcff"))
+    assert kv.encode("\udcff") == b"\xff"
+
+
 @pytest.mark.parametrize("text", ["", "0x1", "zz", "8000000000000000", "-1"])
 def test_ids_are_hexadecimal(text: str) -> None:
     """An id is up to 16 hexadecimal digits of a positive number."""
@@ -211,7 +236,16 @@ def test_comparisons_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["bogus line", 'mod("a") > "x"', 'size("a") = "1"', 'mod("a") ~ "1"', "mod(a) = 1"]
+    "line",
+    [
+        'lease("a") = "ffffffffffffffffff"',
+        'mod("a") = "9223372036854775808"',
+        "bogus line",
+        'mod("a") > "x"',
+        'size("a") = "1"',
+        'mod("a") ~ "1"',
+        "mod(a) = 1",
+    ],
 )
 def test_wrong_comparisons_are_refused(line: str) -> None:
     """A comparison that makes no sense is refused with the whole line."""
