@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec import Struct
+
 from coordinator.sessions import records
 from coordinator_sdk.errors import SessionNotFound
 from coordinator_sdk.protocol.kv import KeyValue
@@ -14,8 +16,7 @@ if TYPE_CHECKING:
     from coordinator.sessions.records import SessionRecord
 
 
-@dataclass(slots=True)
-class Meta:
+class Meta(Struct, gc=False):
     """Facts about the entry that is being applied.
 
     Attributes:

@@ -44,6 +44,7 @@ SWEEP_PER_ENTRY: Final = 256
 """Superseded versions that every entry drops, while there are any below the compact revision."""
 DEFAULT_QUOTA_BYTES: Final = 2 << 30
 
+_SPACE_MARKS: Final = (b"0", b"1")
 _encode = msgspec.msgpack.Encoder().encode
 _position = struct.Struct(">QQI").pack
 
@@ -269,19 +270,22 @@ class Machine:
         return Applied(entry.index, outcome, events)
 
     def _book(self, events: Events) -> None:
-        self.changes.versions += [
-            row_of(space, sub, event) for sub, (space, event) in enumerate(events)
-        ]
+        rows = self.changes.versions
+        if len(events) == 1:
+            space, event = events[0]
+            rows.append(row_of(space, 0, event))
+        else:
+            rows += [row_of(space, sub, event) for sub, (space, event) in enumerate(events)]
 
     def _extend_chain(self, outcome: Outcome | None, events: Events) -> None:
         """chain(i) = H(chain(i-1), i, effects, result code); members compare it."""
         code = outcome.error[0].encode() if outcome is not None and outcome.error else b""
-        link = hashlib.blake2b(self.chain, digest_size=16)
-        link.update(_position(self.index, self.keyspace.revision, len(events)))
-        link.update(code)
+        parts = [self.chain, _position(self.index, self.keyspace.revision, len(events)), code]
         for space, event in events:
-            link.update(b"%d" % space + _encode(event.kv))
-        self.chain = link.digest()
+            parts.append(_SPACE_MARKS[space])
+            parts.append(_encode(event.kv))
+        # One call over the whole: several of them cost more than the hashing.
+        self.chain = hashlib.blake2b(b"".join(parts), digest_size=16).digest()
 
     def apply_conf_state(self, entry: Entry, conf_state: ConfState) -> Applied:
         """Book an entry that changed the configuration of the group."""
