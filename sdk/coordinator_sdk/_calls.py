@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from ._streams import Stream
     from .errors import CoordinatorError
 
-READ, CHANGE, BEAT, NOTICE = 0, 1, 2, 3
-"""Kinds of calls; what a broken connection means for each is told in `_session`. A notice gets
-no answer."""
-
 
 class Sink(Protocol):
     """Where an answer goes."""

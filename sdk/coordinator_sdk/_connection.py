@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ._calls import BEAT, NOBODY, READ, Call
+from ._calls import NOBODY, Call
 from ._endpoints import Endpoint, RetryPolicy, Rotation
+from ._modes import BEAT, READ
 from ._renewal import Renewals
 from ._session import Session
 from ._version import __version__
@@ -89,6 +90,25 @@ class _Beat:
 
     def set_exception(self, exception: BaseException, /) -> None:
         self._renewals.failed(self._leases, now())
+
+
+class _Firm:
+    """A future whose call is made even if nobody waits for it any more."""
+
+    __slots__ = ("done", "future")
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self.future = future
+        self.done = future.done
+
+    def cancelled(self) -> bool:
+        return False
+
+    def set_result(self, result: Any, /) -> None:
+        self.future.set_result(result)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self.future.set_exception(exception)
 
 
 class Connection:
@@ -166,6 +186,14 @@ class Connection:
         if not self._flushing:
             self._flushing = True
             loop.call_soon(self._flush)
+        return future
+
+    def firm_call(
+        self, body: Struct, decode: Callable[[Raw], T], mode: int, limit: float | None = None
+    ) -> asyncio.Future[T]:
+        """Send a request that is made even if its caller is cancelled while it waits."""
+        future: asyncio.Future[T] = self.loop.create_future()
+        self.submit(Call(body, decode, mode, _Firm(future), None, limit))
         return future
 
     def submit(self, call: Call) -> None:
@@ -256,8 +284,8 @@ class Connection:
                 self._socket.abort(ConnectionLost(f"the server sent garbage: {error}"))
             return
         self.session.receive(header, items, at)
-        if self.session.wants_flush():
-            self.wake()
+        # Callers woken by these answers run before this flush, in the same turn of the loop.
+        self.wake()
 
     # ------------------------------------------------------------- time
 

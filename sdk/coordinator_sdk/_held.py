@@ -7,9 +7,9 @@ import random
 from itertools import count
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
-from ._calls import CHANGE
 from ._connection import nothing, now
 from ._keys import to_milliseconds
+from ._modes import CHANGE
 from ._streams import GrantStream, TicketStream
 from .errors import (
     AcquireTimeout,
@@ -315,7 +315,7 @@ class Held:
         self._end_hold()
         self._state = _RELEASING
         try:
-            await asyncio.shield(self._link.call(body, nothing, CHANGE, session.ttl))
+            await self._link.firm_call(body, nothing, CHANGE, session.ttl)
         except NotHeld as error:
             self.reason_lost = self.reason_lost or str(error)
             self.lost.set()

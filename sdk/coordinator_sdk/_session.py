@@ -19,7 +19,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ._calls import BEAT, CHANGE, NOBODY, NOTICE, READ, Call, Sink
+from ._calls import NOBODY, Call, Sink
+from ._modes import BEAT, CHANGE, NOTICE, READ
 from .errors import (
     ClusterMismatch,
     ConnectFailed,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from ._calls import CHANGE, READ
+from ._modes import CHANGE, READ
 from .errors import Compacted, CoordinatorError, NotFound, TopicTruncated, error_from_wire
 from .protocol import elections, kv, services, tickets, topics
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from ._calls import CHANGE
 from ._connection import Connection, decoder
 from ._held import Held
 from ._keys import Bytes, to_bytes
+from ._modes import CHANGE
 from ._reader import Reader
 from ._streams import ElectionStream
 from .errors import LeadershipLost, NotHeld

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Literal, Self
 
-from ._calls import CHANGE
 from ._connection import Connection, decoder
 from ._keys import (
     Bytes,
@@ -17,6 +16,7 @@ from ._keys import (
     to_guard,
     to_milliseconds,
 )
+from ._modes import CHANGE
 from ._reader import Reader
 from ._streams import CREDIT_ITEMS, Event, SyntheticEvent, WatchStream
 from .errors import Compacted, FutureRevision

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from ._calls import BEAT, CHANGE, Call
+from ._calls import Call
 from ._connection import Connection, decoder, now
 from ._keys import to_milliseconds
+from ._modes import BEAT, CHANGE
 from ._renewal import LOST, Renewal
 from .errors import CoordinatorError, InvalidRequest, LeaseNotFound
 from .protocol.kv import (

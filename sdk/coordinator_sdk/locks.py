@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Self
 
-from ._calls import CHANGE
 from ._connection import Connection, decoder
 from ._held import Held
+from ._modes import CHANGE
 from .errors import AcquireTimeout, LockLost
 from .protocol.locks import (
     LockAcquire,

@@ -7,8 +7,8 @@ import contextlib
 import random
 from typing import TYPE_CHECKING, Any, Self
 
-from ._calls import CHANGE
 from ._connection import Connection, decoder
+from ._modes import CHANGE
 from ._reader import Reader
 from ._streams import ServiceStream
 from .errors import ClientClosed, ClientError, CoordinatorError, NotFound, OutcomeUnknown
@@ -140,7 +140,7 @@ class Registration:
         if registered and not self._link.closed:
             body = ServiceDeregister(self._body.namespace, self.service, self.instance)
             try:
-                await asyncio.shield(self._link.call(body, _RESULT, CHANGE, self._ttl))
+                await self._link.firm_call(body, _RESULT, CHANGE, self._ttl)
             except NotFound:
                 pass
             except (ClientError, OutcomeUnknown):

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from ._calls import CHANGE, Call
+from ._calls import Call
 from ._connection import Connection, decoder, nothing, now, process_facts
 from ._keys import to_milliseconds
+from ._modes import CHANGE
 from ._renewal import CONNECTED, LOST, SUSPENDED, Renewal
 from .errors import CoordinatorError, InvalidRequest, SessionNotFound
 from .protocol.sessions import (
@@ -86,10 +87,10 @@ class Session:
             return
         self._ended = True
         self._link.renewals.remove(self.id)
-        answer = self._link.call(SessionClose(self.id), nothing, CHANGE, self.ttl)
+        answer = self._link.firm_call(SessionClose(self.id), nothing, CHANGE, self.ttl)
         self._renewal.lose("the session was closed")
         with contextlib.suppress(SessionNotFound):
-            await asyncio.shield(answer)
+            await answer
 
     def attach(self, dependent: Dependent) -> None:
         """Tell ``dependent`` when the session is lost."""

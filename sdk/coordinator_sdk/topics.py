@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Literal
 
-from ._calls import CHANGE
 from ._connection import Connection, decoder
 from ._keys import Bytes, Guarding, to_bytes, to_guard, to_milliseconds
+from ._modes import CHANGE
 from ._reader import Reader
 from ._streams import CREDIT_ITEMS, SubscriptionStream
 from .errors import InvalidRequest

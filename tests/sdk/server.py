@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -87,7 +88,9 @@ class FakeServer:
 
 
 @asynccontextmanager
-async def fake_server(cluster: Cluster | None = None, port: int = 0) -> AsyncIterator[FakeServer]:
+async def fake_server(
+    cluster: Cluster | None = None, port: int = 0, context: ssl.SSLContext | None = None
+) -> AsyncIterator[FakeServer]:
     """Run an endpoint of the model cluster."""
     fake = FakeServer(cluster or Cluster(), port)
     async with serve(
@@ -96,6 +99,7 @@ async def fake_server(cluster: Cluster | None = None, port: int = 0) -> AsyncIte
         port,
         subprotocols=[SUBPROTOCOL_MSGPACK],  # type: ignore[list-item]
         compression=None,
+        ssl=context,
         ping_interval=None,
         max_size=None,
         close_timeout=0.1,

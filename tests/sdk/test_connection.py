@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import random
 import ssl
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from coordinator_sdk import (
     TLS,
@@ -430,3 +436,45 @@ def test_tls_files_are_read(tmp_path: Any) -> None:
     with pytest.raises(OSError, match="No such file"):
         TLS(ca=tmp_path / "none.pem").context()
     assert TLS(verify=False).context().verify_mode == ssl.CERT_NONE
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for localhost that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    day = datetime.timedelta(days=1)
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+async def test_https_endpoints_speak_tls(tmp_path: Path) -> None:
+    """An https endpoint is spoken to over TLS, and only if its certificate is trusted."""
+    cert, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    async with fake_server(context=context) as server:
+        url = f"https://localhost:{server.port}"
+        async with Client(url, tls=TLS(ca=cert), retry=FAST) as client:
+            assert (await client.kv.put("a", b"x" * 100_000)).revision == 2
+            server.drop()
+            found = await client.kv.get("a")
+            assert found is not None
+        with pytest.raises(ConnectFailed, match="certificate verify failed"):
+            await Client(url, connect_timeout=0.5, retry=FAST).connect()

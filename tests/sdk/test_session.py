@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator_sdk._calls import BEAT, CHANGE, READ, Call
+from coordinator_sdk._calls import Call
 from coordinator_sdk._connection import decoder, nothing
 from coordinator_sdk._endpoints import RetryPolicy
+from coordinator_sdk._modes import BEAT, CHANGE, READ
 from coordinator_sdk._session import BATCH_REQUESTS_MAX, Session
 from coordinator_sdk._streams import (
     ElectionStream,

@@ -1,0 +1,66 @@
+"""A real coordinator for the length of a test, and the client against it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordinator_sdk import Client, ConnectFailed, LockLost, sync
+from coordinator_sdk.testing import CoordinatorProcess, free_port, running
+
+pytestmark = pytest.mark.process
+
+
+def test_a_server_runs_for_the_length_of_a_body() -> None:
+    """`running` gives a server that is ready, and nothing is left of it afterwards."""
+    with running() as server:
+        assert server.is_running
+        folder = server.data_dir
+        with sync.Client(server.url) as client:
+            client.kv.put("a", "1")
+    assert not server.is_running
+    assert server.pid == 0
+    assert not folder.exists()
+    with pytest.raises(ConnectFailed), sync.Client(server.url, connect_timeout=0.2):
+        pass
+
+
+async def test_data_outlives_the_process(tmp_path: Path) -> None:
+    """A server that is killed and started again has kept what it acknowledged."""
+    with CoordinatorProcess(tmp_path / "data") as server:
+        async with Client(server.url) as client:
+            async with client.kv.watch(prefix="k") as watch, client.locks.lock("l") as lock:
+                await client.kv.put("k1", "before", guard=lock)
+                server.kill()
+                server.start()
+                await client.kv.put("k2", "after", guard=lock)
+                assert lock.held
+                assert [(await anext(watch)).value for _ in range(2)] == [b"before", b"after"]
+
+
+async def test_a_holder_is_told_by_a_real_server(tmp_path: Path) -> None:
+    """A holder whose lock an operator takes away is told at once."""
+    with running(tmp_path / "data") as server:
+        async with Client(server.url) as client, Client(server.url) as operator:
+
+            async def work() -> None:
+                async with client.locks.lock("l") as lock:
+                    await operator.locks.force_release("l", "because", token=lock.token)
+                    await lock.lost.wait()
+
+            with pytest.raises(LockLost, match="because"):
+                await work()
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """A server that ends at once is reported with what it printed."""
+    server = CoordinatorProcess(tmp_path / "data", options=["--no-such-option"])
+    with pytest.raises(ConnectFailed, match="no-such-option"):
+        server.start()
+    assert not server.is_running
+
+
+def test_ports_are_free() -> None:
+    """`free_port` gives a port that can be listened on."""
+    assert 1024 <= free_port() <= 65_535
