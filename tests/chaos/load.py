@@ -1,4 +1,4 @@
-"""Clients that write, hold locks, publish and watch while somebody ends the server; and the verdict.
+"""Clients that write, hold locks, publish and watch while a server is ended; and the verdict.
 
 Every client notes what it was told, and only that. Afterwards `Load.verdict` compares the
 notes with what the server has: nothing that was acknowledged may be missing or have happened
