@@ -353,7 +353,7 @@ def test_endpoints_tell_how_they_stand(ctl: Ctl) -> None:
     assert (done.returncode, done.stdout) == (0, "")
     assert "is healthy: successfully committed proposal: took = " in done.stderr
     both = f"{ctl.endpoint},127.0.0.1:{free_port()}"
-    done = ctl.run("endpoint", "health", "--endpoints", both)
+    done = ctl.run("endpoint", "health", "--endpoints", both, "--dial-timeout=2s")
     assert done.returncode == 1
     assert "is unhealthy" in done.stderr
     assert done.stderr.endswith("Error: unhealthy cluster\n")
