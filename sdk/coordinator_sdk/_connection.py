@@ -7,8 +7,6 @@ futures in bulk; no call costs a task or a timer of its own.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import platform
 import random
 import time
@@ -490,15 +488,3 @@ class Connection:
             socket.abort(error)
         self.session.disconnect(error)
         self.renewals.suspend()
-
-
-def process_facts() -> tuple[str, str, int]:
-    """Who this process is: application, host and process id."""
-    import __main__
-
-    path = getattr(__main__, "__file__", None) or ""
-    application = os.environ.get("COORDINATOR_APPLICATION") or os.path.basename(path) or "python"
-    host = ""
-    with contextlib.suppress(OSError):
-        host = platform.node()
-    return application, host, os.getpid()

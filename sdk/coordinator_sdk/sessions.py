@@ -7,9 +7,10 @@ import contextlib
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ._calls import Call
-from ._connection import Connection, decoder, nothing, now, process_facts
+from ._connection import Connection, decoder, nothing, now
 from ._keys import to_milliseconds
 from ._modes import CHANGE
+from ._process import process_facts
 from ._renewal import CONNECTED, LOST, SUSPENDED, Renewal
 from .errors import CoordinatorError, InvalidRequest, SessionNotFound
 from .protocol.sessions import (
