@@ -349,7 +349,8 @@ class Connection:
         """
         if self.closed:
             raise self.not_connected()
-        if self._task is not None:
+        if self._ready is not None:  # another task has begun to connect
+            await asyncio.shield(self._ready)
             return
         self._loop = asyncio.get_running_loop()
         self._ready = self._loop.create_future()

@@ -417,6 +417,15 @@ async def test_a_failed_connect_leaves_nothing(unused_tcp_port: int) -> None:
     assert leftovers() == []
 
 
+async def test_connecting_twice_waits_once(server: FakeServer) -> None:
+    """Tasks that connect one client at the same time share the connection."""
+    client = Client(server.url)
+    await asyncio.gather(client.connect(), client.connect(), client.connect())
+    assert client.connected
+    assert len(server.connections) == 1
+    await client.close()
+
+
 async def test_a_cancelled_connect_leaves_nothing(server: FakeServer) -> None:
     """Cancelling connect() leaves neither task nor thread."""
     server.mute = True
