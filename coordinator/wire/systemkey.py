@@ -26,7 +26,17 @@ def pack(*parts: Part) -> bytes:
     Returns:
         The key. Keys compare as their tuples do.
     """
-    return b"".join([_text(part) if type(part) is str else _number(part) for part in parts])
+    # Keys differ mostly in their last element: what comes before it is remembered.
+    return _join(parts[:-1]) + _element(parts[-1])
+
+
+@lru_cache(maxsize=4096)
+def _join(parts: tuple[Part, ...]) -> bytes:
+    return b"".join([_element(part) for part in parts])
+
+
+def _element(part: Part) -> bytes:
+    return _text(part) if type(part) is str else _number(part)
 
 
 @lru_cache(maxsize=4096)
