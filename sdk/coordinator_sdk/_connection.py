@@ -26,6 +26,7 @@ from .errors import (
     ConnectFailed,
     ConnectionLost,
     CoordinatorError,
+    InvalidRequest,
     RequestTooLarge,
 )
 from .protocol.cluster import HelloResult, Ping
@@ -253,25 +254,28 @@ class Connection:
                 self.wake()
 
     def _send(self, socket: WebSocket, floor: int, batch: list[tuple[int, Struct]]) -> None:
-        payload = MSGPACK.encode_requests(floor, batch)
-        slack = ENVELOPE_BYTES if len(batch) == 1 else 0
-        if len(payload) <= self._request_bytes_max + slack:
-            socket.send(payload)
-        elif len(batch) > 1:
-            half = len(batch) // 2
-            self._send(socket, floor, batch[:half])
-            self._send(socket, floor, batch[half:])
+        """Send a batch in as few frames as fit; refuse what can't be sent, and only that."""
+        fault: InvalidRequest
+        try:
+            payload = MSGPACK.encode_requests(floor, batch)
+        except (ValueError, OverflowError, TypeError, RecursionError) as error:
+            fault = InvalidRequest(f"{_name_of(batch[0][1])}: can't be encoded: {error}")
         else:
-            id, body = batch[0]
-            name = body.__struct_config__.tag
-            self.session.refuse(
-                id,
-                RequestTooLarge(
-                    f"{name}: the request has {len(payload)} bytes, "
-                    f"the limit is {self._request_bytes_max}",
-                    limit=self._request_bytes_max,
-                ),
+            slack = ENVELOPE_BYTES if len(batch) == 1 else 0
+            if len(payload) <= self._request_bytes_max + slack:
+                socket.send(payload)
+                return
+            fault = RequestTooLarge(
+                f"{_name_of(batch[0][1])}: the request has {len(payload)} bytes, "
+                f"the limit is {self._request_bytes_max}",
+                limit=self._request_bytes_max,
             )
+        if len(batch) == 1:
+            self.session.refuse(batch[0][0], fault)
+            return
+        half = len(batch) // 2
+        self._send(socket, floor, batch[:half])
+        self._send(socket, floor, batch[half:])
 
     def _message(self, data: memoryview | bytes) -> None:
         self._heard_at = at = now()
@@ -489,3 +493,7 @@ class Connection:
             socket.abort(error)
         self.session.disconnect(error)
         self.renewals.suspend()
+
+
+def _name_of(body: Struct) -> str:
+    return str(body.__struct_config__.tag)

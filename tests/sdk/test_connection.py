@@ -95,6 +95,24 @@ async def test_a_request_beyond_the_limit_is_refused_here(client: Client) -> Non
     assert [type(results[at]) for at in (0, 2)] == [kv.PutResult] * 2
 
 
+@pytest.mark.parametrize("topic", ["\udcff", "x" * 10 + "\ud800"])
+async def test_a_request_that_cannot_be_encoded_fails_alone(client: Client, topic: str) -> None:
+    """A name that is no text fails its own call by name; its neighbours are sent."""
+    results = await asyncio.gather(
+        client.kv.put("a"),
+        client.topics.publish(topic, b""),
+        client.kv.put("b"),
+        client.kv.txn([ops.mod_revision("a") == 10**23]),
+        client.kv.put("c"),
+        return_exceptions=True,
+    )
+    assert [type(results[at]) for at in (0, 2, 4)] == [kv.PutResult] * 3
+    assert isinstance(results[1], InvalidRequest)
+    assert "topics.publish" in str(results[1])
+    assert isinstance(results[3], InvalidRequest)
+    assert "kv.txn" in str(results[3])
+
+
 async def test_large_frames_travel(client: Client) -> None:
     """Answers of many megabytes arrive whole, however the network cuts them."""
     value = random.Random(1).randbytes(1_000_000)
