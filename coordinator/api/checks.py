@@ -18,6 +18,8 @@ NAME_BYTES_MAX = 256
 TEXT_BYTES_MAX = 4096
 LIST_MAX = 1024
 MAP_MAX = 256
+POSITIONS_MAX = 65_536
+"""Topics that one subscription may resume from."""
 TTL_MS_MAX = 9_000_000_000_000
 """Nine billion seconds, as in etcd."""
 INT64_MAX = (1 << 63) - 1
@@ -88,8 +90,9 @@ def _check_list(field: str, value: list[Any]) -> None:
 
 
 def _check_map(field: str, value: dict[str, Any]) -> None:
-    if len(value) > MAP_MAX:
-        raise InvalidRequest(f"{field}: at most {MAP_MAX} of them", field=field)
+    limit = POSITIONS_MAX if field == "after" else MAP_MAX
+    if len(value) > limit:
+        raise InvalidRequest(f"{field}: at most {limit} of them", field=field)
     for key, item in value.items():
         check_name(field, key)
         if type(item) is str:

@@ -34,6 +34,9 @@ class NowView:
         keyspace = self._keyspace
         if keyspace.open is None or not keyspace.open.changed:
             store = keyspace.stores[SYSTEM]
+            if reverse and limit == 1:
+                last = store.last(start, end)
+                return [] if last is None else [last]
             keys = store.keys.keys(start, end, False, True)
             if reverse:
                 names = list(keys)[::-1][: limit or None]

@@ -41,6 +41,9 @@ class KeySet(Protocol):
     def remove(self, key: bytes) -> None:
         """Take a key out; KeyError if it is not there."""
 
+    def maxKey(self, bound: bytes) -> bytes:
+        """The largest key at or below a bound; ValueError if there is none."""
+
     def keys(
         self, lower: bytes, upper: bytes | None, exclude_lower: bool, exclude_upper: bool
     ) -> Sequence[bytes]:
@@ -83,6 +86,17 @@ class Space:
     def count(self, lower: bytes, upper: bytes | None) -> int:
         """How many live keys lie in a range."""
         return len(self.keys.keys(lower, upper, False, upper is not None))
+
+    def last(self, lower: bytes, upper: bytes) -> KeyValue | None:
+        """The last live record with lower <= key < upper, without walking the range."""
+        try:
+            key: bytes = self.keys.maxKey(upper)
+        except ValueError:  # nothing at or below the bound
+            return None
+        if key == upper:
+            names = self.keys.keys(lower, upper, False, True)
+            key = names[-1] if names else upper
+        return self.live[key] if lower <= key < upper else None
 
     def live_chunks(self, lower: bytes, upper: bytes | None, size: int) -> Iterator[list[bytes]]:
         """The live keys of a range in order, in lists of at most ``size``; none is empty.

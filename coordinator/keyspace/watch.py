@@ -53,8 +53,6 @@ FETCH_REVISIONS_MAX: Final = 1000
 LOCAL_STREAM: Final = 0
 """The id of the only stream of a `LocalSink`."""
 
-_LAGGING: Final = (State.READY, State.BLOCKED, State.STALLED)
-
 _Hit = tuple[Group, tuple[int, ...]]
 """A group, and the positions of the events in its span."""
 _Batches = dict[tuple[Variant, tuple[int, ...]], EncodedBatch | None]
@@ -82,7 +80,6 @@ class WatchHub:
         """Those whose start lies in the future, by their start."""
         self._feeder = Feeder()
         self._fetch: Fetch | None = None
-        self._compaction_is_news = False
 
     # -- publishing ------------------------------------------------------------------------
 
@@ -336,7 +333,7 @@ class WatchHub:
         feeder = self._feeder
         if feeder.deep and self._fetch is None:
             return True
-        return self._compaction_is_news or feeder.is_busy
+        return feeder.is_busy
 
     def catch_up(self, budget: int) -> list[Fetch]:
         """Feed watchers that lag from the tail of history.
@@ -349,12 +346,12 @@ class WatchHub:
         """
         if self._is_publishing:
             return []
-        self._tell_of_compaction()
         feeder = self._feeder
         feeder.wake_sinks()
         while budget > 0 and (watchers := feeder.take(self._log.first)):
             budget -= feeder.feed(watchers, self._log.events, self.revision, budget)
             self._settle_fed(watchers)
+        self._lose_compacted()
         if self._fetch is not None or not feeder.deep:
             return []
         first = min(watcher.next_revision for watcher in feeder.deep)
@@ -384,7 +381,7 @@ class WatchHub:
         for revision in range(first, fetch.last + 1):
             if revision not in found:
                 raise refusals.damaged(f"revision {revision} of the history is missing")
-        self._tell_of_compaction()
+        self._lose_compacted()
         watchers = self._feeder.take_deep(fetch.first, fetch.last, fetch.prev_kv)
         self._feeder.feed(watchers, found.get, fetch.last, None)
         self._settle_fed(watchers)
@@ -398,25 +395,22 @@ class WatchHub:
         for watcher in watchers:
             if watcher.state is not State.READY:
                 continue
-            if watcher.next_revision <= self.revision and watcher.sink.is_full:
+            lags = watcher.next_revision <= self.revision and watcher.has_credit
+            if lags and watcher.sink.is_full:
                 watcher.state = State.STALLED
                 self._feeder.stall(watcher)
             else:
                 self._settle(watcher)
 
     def compacted(self, revision: int) -> None:
-        """Take note of a compaction; `catch_up` tells those that still need what is gone."""
+        """Take note of a compaction. Who needs what is gone is told when it would be fed."""
         self.compact_revision = revision
-        self._compaction_is_news = True
 
-    def _tell_of_compaction(self) -> None:
-        if not self._compaction_is_news:
-            return
-        self._compaction_is_news = False
-        # What is still in the tail can be delivered although it is compacted.
-        limit = min(self.compact_revision, self._log.first)
-        for watcher in self._all():
-            if watcher.next_revision < limit and watcher.state in _LAGGING:
+    def _lose_compacted(self) -> None:
+        # What is still in the tail is delivered although it is compacted: only those who need
+        # the state database can have lost anything.
+        for watcher in tuple(self._feeder.deep):
+            if watcher.next_revision < self.compact_revision:
                 self._lose(watcher)
 
     def reset(self, log: RevisionLog, compact_revision: int) -> None:

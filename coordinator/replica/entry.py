@@ -13,7 +13,6 @@ from coordinator_sdk.protocol.kv import KeyValue, LeaseRevokeResult
 
 if TYPE_CHECKING:
     from coordinator.keyspace.leases import Lease
-    from coordinator.keyspace.space import Space
     from coordinator.replica.domain import Meta
     from coordinator.replica.machine import Machine
 
@@ -69,7 +68,8 @@ class EntryTxn:
         """Read up to ``limit`` system records in (reverse) key order."""
         store = self.machine.keyspace.stores[SYSTEM]
         if reverse and limit == 1:
-            return _last(store, start, end)
+            last = store.last(start, end)
+            return [] if last is None else [last]
         names = store.keys.keys(start, end, False, True)
         chosen = list(names)[: -limit - 1 : -1] if reverse else list(islice(names, limit))
         return [store.live[name] for name in chosen]
@@ -156,12 +156,3 @@ def check_id(number: int, field: str) -> None:
 def granted_at(lease: Lease | None) -> int:
     """Give the index of the entry that granted a lease; 0 for none."""
     return 0 if lease is None else int.from_bytes(lease.data, "big")
-
-
-def _last(store: Space, start: bytes, end: bytes) -> list[KeyValue]:
-    """Give the last live record of a range without walking it."""
-    try:
-        key: bytes = store.keys.maxKey(end)  # type: ignore[attr-defined]
-    except ValueError:  # nothing at or below the end
-        return []
-    return [store.live[key]] if start <= key < end else []

@@ -296,8 +296,8 @@ class SubscriptionStream(Stream[topics.TopicMessage]):
         self._establish()
 
     def _gap(self, gap: topics.TopicGap) -> None:
-        seen = self.positions.get(gap.topic, 0)
-        self.positions[gap.topic] = max(seen, gap.first_sequence - 1)
+        # Also downwards: a topic that was deleted and made anew may begin below what was seen.
+        self.positions[gap.topic] = gap.first_sequence - 1
         if not self.gaps:
             self.set_exception(
                 TopicTruncated(
