@@ -206,6 +206,24 @@ def test_the_tail_serves_what_is_compacted(world) -> None:
     assert world.sink.take() == [([1], 3, [b"2", b"3"])]
 
 
+def test_what_leaves_the_tail_after_its_compaction_is_told() -> None:
+    """A watch that the tail could still have served is ended if the tail moves on first."""
+    world = World(tail_bytes_max=0)
+    world.sink.room = 0
+    world.hub.watch(world.sink, 1, Watch(b"k"))
+    for value in (b"2", b"3"):
+        world.write(b"k", value)
+    world.stored.keyspace.compact(3)
+    world.hub.compacted(3)
+    assert world.hub.catch_up(10) == []
+    world.forget()
+    world.sink.room = 100
+    world.catch_up()
+    ((ids, _, item),) = world.sink.take()
+    assert ids == [1]
+    assert isinstance(item, WatchCancelled)
+
+
 def test_events_of_a_revision_come_together(world) -> None:
     """All events of a revision that a watch sees are one item, in order."""
     world.hub.watch(world.sink, 1, Watch(*EVERYTHING))
@@ -342,6 +360,22 @@ def test_a_revision_is_not_split_by_credit(world) -> None:
         world.hub.credit(world.sink, 1, amount)
         world.catch_up()
         assert len(world.sink.take()) == arrived
+
+
+def test_a_sink_that_fills_up_gives_no_credit(world) -> None:
+    """A watch whose credit and sink are used up by one item waits for both."""
+    for value in (b"2", b"3", b"4"):
+        world.write(b"k", value)
+    world.sink.room = 1
+    world.hub.watch(world.sink, 1, Watch(b"k", start_revision=2, credit=2))
+    world.catch_up()
+    assert world.sink.take() == [([1], 3, [b"2", b"3"])]
+    world.sink.room = 9
+    world.catch_up()
+    assert world.sink.take() == []
+    world.hub.credit(world.sink, 1, 1)
+    world.catch_up()
+    assert world.sink.take() == [([1], 4, [b"4"])]
 
 
 def test_credit_for_nobody_is_ignored(world) -> None:

@@ -355,7 +355,7 @@ def small_portions(monkeypatch) -> None:
     monkeypatch.setattr(catchup, "PASS_WATCHERS_MAX", 3)
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(
     tail=st.sampled_from([0, 900, 1 << 20]),
     steps=walks(HubWalk, 40),
