@@ -18,7 +18,7 @@ from coordinator.raft import MemoryStorage, RawNode
 from coordinator.replica.machine import Machine
 from coordinator.replica.members import Member
 from coordinator.replica.replica import Replica
-from coordinator.storage.errors import StateDamaged, StorageError
+from coordinator.storage.errors import REMEDY, StateDamaged, StorageError
 from coordinator.storage.identity import Identity
 from coordinator.storage.ports import LogPort, StatePort
 from coordinator.storage.record import LogBatch
@@ -135,8 +135,7 @@ async def load_machine(domains: Sequence[Domain], store: StatePort) -> Machine:
         keyspace = loader.finish(msgspec.msgpack.decode(meta["keyspace"], type=Meta))
     except Internal as error:
         raise StateDamaged(
-            f"the state database is damaged: {error}; rebuild this member from its peers or "
-            "restore a backup"
+            f"the state database is damaged: {error}; {REMEDY}"
         ) from error
     machine = Machine(domains, keyspace)
     machine.load_meta(meta)
@@ -188,7 +187,7 @@ def first_snapshot(member_id: int, contents: LogContents) -> SnapshotMetadata:
     if contents.last_index:
         raise StateDamaged(
             f"the state database is empty, but the log reaches up to {contents.last_index}; "
-            "rebuild this member from its peers or restore a backup"
+            f"{REMEDY}"
         )
     return SnapshotMetadata(ConfState(voters=(member_id,)), FIRST_INDEX, FIRST_TERM)
 
@@ -205,7 +204,7 @@ def raft_storage(machine: Machine, contents: LogContents) -> MemoryStorage:
     if index > machine.index:
         raise StateDamaged(
             f"the log begins at index {index + 1}, but the state database ends at {machine.index}; "
-            "rebuild this member from its peers or restore a backup"
+            f"{REMEDY}"
         )
     memory.apply_snapshot(Snapshot(b"", SnapshotMetadata(machine.conf_state, index, term)))
     memory.append(contents.entries)

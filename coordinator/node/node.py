@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,8 @@ class Node:
         self._booted: Booted | None = None
         self._on_tick: list[Callable[[], None]] = []
         self._catching_up: asyncio.Task[None] | None = None
+        self._fetches: deque[Fetch] = deque()
+        """What the hub has asked for, once, and still waits for."""
 
     async def start(self) -> None:
         """Open the data directory, take part, and return once there is a leader.
@@ -368,15 +371,16 @@ class Node:
 
     def catch_up(self) -> None:
         """Feed lagging watches from memory, and from the database where need be."""
-        fetches = self.hub.catch_up(CATCH_UP_EVENTS)
-        if fetches and self._catching_up is None:
-            task = asyncio.ensure_future(self._feed(fetches))
+        self._fetches += self.hub.catch_up(CATCH_UP_EVENTS)
+        if self._fetches and self._catching_up is None:
+            task = asyncio.ensure_future(self._feed())
             self._catching_up = task
             task.add_done_callback(self._fed)
 
-    async def _feed(self, fetches: list[Fetch]) -> None:
+    async def _feed(self) -> None:
         """Read the past from the database, and give it to the watches that wait for it."""
-        for fetch in fetches:
+        while self._fetches:
+            fetch = self._fetches.popleft()
             rows = await self._persistence.old_revisions(fetch.first, fetch.last)
             # Below the compact revision, revisions may have lost some of their rows by now.
             kept = [row for row in rows if row[0] >= self.keyspace.compact_revision]
@@ -389,7 +393,7 @@ class Node:
         self._catching_up = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
-        elif self.hub.is_lagging and not self.is_stopping:
+        elif (self._fetches or self.hub.is_lagging) and not self.is_stopping:
             asyncio.get_running_loop().call_soon(self.catch_up)
 
 

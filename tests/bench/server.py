@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,15 @@ class Server:
         data_dir: Path,
         *flags: str,
         port: int = 0,
-        environment: Mapping[str, str] | None = None,
+        module: str = "coordinator",
+        log: Path | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._flags = flags
-        self._environment = dict(environment or {})
-        self._log = data_dir.with_name(data_dir.name + ".log")
+        self._module = module
+        self._log = log or data_dir.with_name(data_dir.name + ".log")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,7 +63,7 @@ class Server:
     def spawn(self) -> None:
         """Start the process; it does not serve yet."""
         assert self._process is None, "it runs already"
-        command = [sys.executable, "-m", "coordinator", "serve", "--data-dir", str(self.data_dir)]
+        command = [sys.executable, "-m", self._module, "serve", "--data-dir", str(self.data_dir)]
         command += ["--listen-client-urls", self.url, "--advertise-client-urls", self.url]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("COORDINATOR_")}
         with self._log.open("ab") as log:
@@ -71,7 +72,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment | self._environment,
+                env=environment,
             )
 
     def start(self) -> float:

@@ -1,4 +1,4 @@
-"""Holders that are stopped for longer than their session lives, and then go on as if nothing was."""
+"""Holders stopped for longer than their session lives, which then go on as if nothing was."""
 
 import asyncio
 import json

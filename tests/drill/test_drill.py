@@ -1,0 +1,58 @@
+"""The drills themselves: that the power really goes, and that a drill passes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.drill.disks import LoopDisk, open_disk
+from tests.drill.powercut import powercut
+
+FORGETFUL = """
+import os, signal, sys
+from tests.drill import cached
+from coordinator.storage.files import DiskFiles
+cached.install()
+files = DiskFiles()
+fd = files.create(sys.argv[1])
+files.write(fd, b"synced ", 0)
+files.sync_data(fd)
+files.write(fd, b"forgotten", 7)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_cache_dies_with_its_process(tmp_path: Path):
+    """What the cached disk had not synced is gone after a SIGKILL, and nothing else is."""
+    target = tmp_path / "file"
+    subprocess.run([sys.executable, "-c", FORGETFUL, str(target)], check=False)
+    assert target.read_bytes() == b"synced "
+
+
+def test_loop_disk_forgets(tmp_path: Path):
+    """What was not synced is gone after the loop device lost power, and what was is there."""
+    disk = open_disk(tmp_path)
+    try:
+        if not isinstance(disk, LoopDisk):
+            pytest.skip("no loop device to be had on this machine")
+        assert disk.loses_what_is_not_synced()
+        disk.unmount()
+    finally:
+        disk.close()
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["best", "cached"])
+async def test_power_cuts_lose_nothing_acknowledged(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    """With un-synced file data thrown away at every kill, every acknowledged write is found, no
+    lock has two live tokens, and watch events equal history."""
+    if kind == "cached":
+        monkeypatch.setenv("DRILL_CACHED", "1")
+    report = await powercut(tmp_path, cuts=3)
+    assert report["violations"] == []
+    assert report["passed"]
