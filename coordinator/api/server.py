@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Generator, Sequence
@@ -55,29 +56,44 @@ def listen(config: Config) -> list[tuple[socket.socket, ssl.SSLContext | None]]:
         for one, _ in bound:
             one.close()
         raise CannotListen(
-            f"cannot listen on {url}: {error.strerror or error}. Stop what uses it, or choose "
-            "another address with --listen-client-urls"
+            f"cannot listen on {url}: {error.strerror or error}. {_mends(error)}choose another "
+            "address with --listen-client-urls"
         ) from error
     return bound
+
+
+def _mends(error: OSError) -> str:
+    """Begin the sentence that says what to do about an address."""
+    return {
+        errno.EADDRINUSE: "Stop what uses it, or ",
+        errno.EADDRNOTAVAIL: "This machine does not have that address: ",
+        errno.EACCES: "Ports below 1024 are for privileged processes: ",
+    }.get(error.errno or 0, "Please ")
 
 
 def tls_context(config: Config) -> ssl.SSLContext:
     """Make the TLS context of the client port.
 
     Raises:
-        CannotListen: Certificate and key can't be read or do not belong together.
+        CannotListen: A file can't be read, or certificate and key do not belong together.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(config.cert_file, config.key_file)
-        if config.client_cert_auth:
-            context.load_verify_locations(config.trusted_ca_file)
-            context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ValueError) as error:
         raise CannotListen(
-            f"--cert-file {config.cert_file}, --key-file {config.key_file}: {error}"
+            f"--cert-file {config.cert_file}, --key-file {config.key_file}: {error}. Both must be "
+            "PEM files that belong together"
         ) from error
+    if config.client_cert_auth:
+        try:
+            context.load_verify_locations(config.trusted_ca_file)
+        except (OSError, ValueError) as error:
+            raise CannotListen(
+                f"--trusted-ca-file {config.trusted_ca_file}: {error}. It must be a PEM file"
+            ) from error
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 

@@ -134,9 +134,7 @@ async def load_machine(domains: Sequence[Domain], store: StatePort) -> Machine:
             loader.rows(rows)
         keyspace = loader.finish(msgspec.msgpack.decode(meta["keyspace"], type=Meta))
     except Internal as error:
-        raise StateDamaged(
-            f"the state database is damaged: {error}; {REMEDY}"
-        ) from error
+        raise StateDamaged(f"the state database is damaged: {error}; {REMEDY}") from error
     machine = Machine(domains, keyspace)
     machine.load_meta(meta)
     for key, data in (await store.load_table("timers")).items():

@@ -16,6 +16,11 @@ Imports nothing. The tree is ordered by what the caller has to do about it:
        └─ SchemaTooNew    … a newer release wrote it
 """
 
+from typing import Final
+
+REMEDY: Final = "restore a backup or, in a cluster, rebuild this member from its peers"
+"""What to do about damage, as messages end with it."""
+
 
 class StorageError(Exception):
     """Any failure of this member's storage."""
@@ -52,10 +57,7 @@ class LogDamaged(StorageDamaged):
 
     def __init__(self, path: str, offset: int, reason: str) -> None:
         """Compose the one-sentence message from the place and the reason."""
-        super().__init__(
-            f"log segment {path} is damaged at offset {offset}: {reason}; "
-            "rebuild this member from its peers"
-        )
+        super().__init__(f"log segment {path} is damaged at offset {offset}: {reason}; {REMEDY}")
         self.path = path
         self.offset = offset
         self.reason = reason

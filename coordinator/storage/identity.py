@@ -25,10 +25,12 @@ import google_crc32c
 import msgspec
 
 from coordinator.storage.errors import (
+    REMEDY,
     DirectoryForeign,
     DirectoryInUse,
     SchemaTooNew,
     StorageDamaged,
+    StorageFailed,
 )
 from coordinator.storage.files import FILE_MODE, DiskFiles, Files, read_all, translate, write_file
 from coordinator.storage.segment import segment_sequence
@@ -94,6 +96,11 @@ class DataDirectory:
         folder = Path(path)
         try:
             is_new = not folder.exists()
+            if is_new and not folder.parent.exists():
+                raise StorageFailed(
+                    f"data directory {folder} can't be made: {folder.parent} does not exist; "
+                    "make it, or name another data directory"
+                )
             _refuse_foreign(folder)
             files.make_directory(str(folder))
             if is_new:
@@ -181,9 +188,7 @@ class DataDirectory:
         names = self._files.names(str(self.log_path))
         if _IDENTITY not in names:
             if self.state_path.exists():
-                raise StorageDamaged(
-                    f"{self.log_path} has lost its identity; rebuild this member from its peers"
-                )
+                raise StorageDamaged(f"{self.log_path} has lost its identity; {REMEDY}")
             return None
         fd = self._files.open(str(self.log_path / _IDENTITY))
         try:
@@ -192,11 +197,9 @@ class DataDirectory:
             self._files.close(fd)
         identity = _decode(self.log_path / _IDENTITY, content)
         if identity is None:
-            raise StorageDamaged(
-                f"{self.log_path / _IDENTITY} is damaged; rebuild this member from its peers"
-            )
+            raise StorageDamaged(f"{self.log_path / _IDENTITY} is damaged; {REMEDY}")
         if not any(segment_sequence(name) for name in names):
-            raise StorageDamaged(f"{self.log_path} has lost the log; rebuild this member")
+            raise StorageDamaged(f"{self.log_path} has lost the log; {REMEDY}")
         return identity
 
     def _write_identity(self, identity: Identity) -> Identity:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from coordinator.storage.errors import (
+    REMEDY,
     NoSpace,
     SchemaTooNew,
     StateDamaged,
@@ -54,7 +55,9 @@ def translate_sqlite(error: BaseException | None, doing: str) -> StorageError:
         return NoSpace(f"no space left while {doing}: {error}")
     # SQLITE_ERROR: our statements are right, so a table or a column is missing.
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-        return StateDamaged(f"{doing} failed: {error}; rebuild this member from its peers")
+        return StateDamaged(f"{doing} failed: {error}; {REMEDY}")
+    if code == sqlite3.SQLITE_IOERR:
+        return StorageFailed(f"{doing} failed: {error}; the disk may be full, or it fails")
     return StorageFailed(f"{doing} failed: {error}")
 
 
