@@ -94,10 +94,8 @@ class Connection:
 
     # What all have.
 
-    def open_stream(self, id: int, stream: Stream) -> None:
-        """Register a stream, so that the client can steer it by ``id``.
-
-        To be called before request ``id`` is answered.
+    def admit_stream(self, id: int) -> None:
+        """Refuse a stream that may not be opened; a change is asked before it is made.
 
         Raises:
             Exhausted: The connection has too many.
@@ -110,6 +108,26 @@ class Connection:
                 f"a connection has at most {self.limits.streams_per_connection} streams",
                 limit="streams_per_connection",
             )
+
+    def open_stream(self, id: int, stream: Stream, *, is_admitted: bool = False) -> None:
+        """Register a stream, so that the client can steer it by ``id``.
+
+        To be called before request ``id`` is answered.
+
+        Args:
+            id: The request that opens it.
+            stream: The stream.
+            is_admitted: Whether `admit_stream` let it pass; what it follows has happened since.
+
+        Raises:
+            Exhausted: The connection has too many.
+            InvalidRequest: The id names an open stream already.
+        """
+        if not is_admitted:
+            self.admit_stream(id)
+        previous = self.streams.get(id)
+        if previous is not None:
+            previous.cancel()
         self.streams[id] = stream
         self.opening.add(id)
 
@@ -138,6 +156,20 @@ class Connection:
             stream.cancel()
         for task in list(self._tasks):
             task.cancel()
+
+
+def admit_follower(connection: Connection, id: int, request: Any) -> bool:
+    """Refuse a change that is to be followed by a stream while it is not made yet.
+
+    Used as ``instead`` of a `Change`: it never serves the request itself.
+
+    Raises:
+        Exhausted: The connection has too many streams.
+        InvalidRequest: The id names an open stream already.
+    """
+    if request.follow:
+        connection.admit_stream(id)
+    return False
 
 
 class WatchSink:
@@ -183,7 +215,7 @@ class OneCall(Connection):
     def deliver(self, ids: Sequence[int], revision: int, batch: bytes) -> None:
         """Nobody waits for stream items here."""
 
-    def open_stream(self, id: int, stream: Stream) -> None:
+    def open_stream(self, id: int, stream: Stream, *, is_admitted: bool = False) -> None:
         """Refuse it.
 
         Raises:

@@ -399,9 +399,12 @@ class WebSocketConnection(asyncio.Protocol, Connection):
 
     def fail(self, id: int, error: CoordinatorError) -> None:
         """Refuse request ``id``, or end stream ``id`` with an error."""
-        if self.streams.pop(id, None) is None or id in self.opening:
+        stream = self.streams.pop(id, None)
+        if stream is None or id in self.opening:
             self.in_flight -= 1
             self.opening.discard(id)
+        if stream is not None:
+            stream.cancel()
         self._put(self.codec.encode_failure(id, error))
 
     def deliver(self, ids: Sequence[int], revision: int, batch: bytes) -> None:

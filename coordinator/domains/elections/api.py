@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordinator.api.connection import admit_follower
 from coordinator.api.http import Routes
 from coordinator.api.registry import (
     Caller,
@@ -92,7 +93,7 @@ def _list_ranges(request: ElectionList) -> list[KeyRange]:
 
 
 OPERATIONS: dict[type[Any], Change | Query | Live] = {
-    ElectionCampaign: Change(_check_campaign, _name_ticket, follow_campaign),
+    ElectionCampaign: Change(_check_campaign, _name_ticket, follow_campaign, admit_follower),
     ElectionProclaim: Change(_check_proclaim),
     ElectionResign: Change(_check_leader),
     ElectionCancel: Change(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordinator.api.connection import admit_follower
 from coordinator.api.http import Routes
 from coordinator.api.registry import (
     Caller,
@@ -74,7 +75,7 @@ def _list_ranges(request: LockList) -> list[KeyRange]:
 
 
 OPERATIONS: dict[type[Any], Change | Query | Live] = {
-    LockAcquire: Change(_check_session, _name_ticket, follow_acquired),
+    LockAcquire: Change(_check_session, _name_ticket, follow_acquired, admit_follower),
     LockRelease: Change(_check_release),
     LockCancel: Change(),
     LockForceRelease: Change(),

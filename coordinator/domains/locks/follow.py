@@ -114,7 +114,7 @@ def follow_acquired(
     if not request.follow or state.state != QUEUED:
         return
     follower = Follower(connection, id, request, QUEUED, (QUEUED,))
-    connection.open_stream(id, follower)
+    connection.open_stream(id, follower, is_admitted=True)
     if not follower.open():
         # A retry is answered with the outcome of the first try; the grant has come since.
         asyncio.get_running_loop().call_soon(follower.tell)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from coordinator_sdk.errors import Compacted, FutureRevision, InvalidRequest
+from coordinator.api.limits import Limits
+from coordinator_sdk.errors import Compacted, Exhausted, FutureRevision, InvalidRequest
 from coordinator_sdk.protocol.elections import (
     ElectionCampaign,
     ElectionCancel,
@@ -38,6 +39,17 @@ def token(connection: TestedConnection, id: int) -> int:
 def seen(connection: TestedConnection, id: int) -> list[tuple[str, Any]]:
     changes = connection.items(id, ElectionChange)
     return [(change.kind, change.leader.value if change.leader else None) for change in changes]
+
+
+async def test_what_cannot_be_followed_is_no_candidacy(small):
+    """A candidacy that wants a stream beyond the limit is refused before anything changes."""
+    leader, candidate = small.connect(), small.connect()
+    candidate.limits = Limits(streams_per_connection=0)
+    campaign(leader, 1)
+    revision = small.node.revision
+    refused = campaign(candidate, 2)
+    assert isinstance(candidate.failures[refused], Exhausted)
+    assert small.node.revision == revision
 
 
 async def test_a_candidate_hears_that_it_leads(small):

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from coordinator.api.limits import Limits
 from coordinator.domains.locks import model
-from coordinator_sdk.errors import InvalidRequest, NoLeader
+from coordinator_sdk.errors import Exhausted, InvalidRequest, NoLeader
 from coordinator_sdk.protocol.locks import (
     LockAcquire,
     LockCancel,
@@ -92,6 +93,18 @@ async def test_a_follower_hears_how_its_wait_ended(small):
     assert states(waiter, orphaned) == [("expired", "the session has ended")]
     assert waiter.streams == {}
     assert len(small.node.hub) == 0
+
+
+async def test_what_cannot_be_followed_is_not_queued(small):
+    """An acquisition that wants a stream beyond the limit is refused before anything changes."""
+    holder, waiter = small.connect(), small.connect()
+    waiter.limits = Limits(streams_per_connection=1)
+    acquire(holder, 1)
+    acquire(waiter, 2)
+    revision = small.node.revision
+    refused = acquire(waiter, 2, owner="more")
+    assert isinstance(waiter.failures[refused], Exhausted)
+    assert small.node.revision == revision
 
 
 async def test_a_ticket_outlives_its_connection(small):
