@@ -18,9 +18,10 @@ from msgspec import Struct
 from coordinator.api.checks import Check, check_struct
 from coordinator.api.connection import Connection, OneCall
 from coordinator.api.limits import Limits
-from coordinator.api.reading import NowView, past_view
+from coordinator.api.reading import NowView, filled, past_view
 from coordinator.api.registry import Caller, Change, Live, Operation, Query
 from coordinator_sdk.errors import (
+    Compacted,
     CoordinatorError,
     Internal,
     InvalidRequest,
@@ -175,12 +176,27 @@ def _check_size(body: Struct, most: int) -> None:
 def _applied(connection: Connection, id: int, outcome: Outcome) -> None:
     try:
         error = outcome.error
-        if error is None:
+        if outcome.pending is not None and not connection.is_closed:
+            connection.spawn(guarded(connection, id, _answer_filled(connection, id, outcome)))
+        elif error is None:
             connection.answer(id, outcome.revision, outcome.result)
         else:
             connection.fail(id, refusal(error))
     except Exception as failure:
         broken(connection, id, failure)
+
+
+async def _answer_filled(connection: Connection, id: int, outcome: Outcome) -> None:
+    """Answer a change that also read the past, once the values that lay on disk are there."""
+    try:
+        for part in outcome.pending or ():
+            await filled(connection.node, part)
+    except Compacted:
+        raise Internal(
+            f"applied at revision {outcome.revision}; what it read of the past is gone by now",
+            revision=outcome.revision,
+        ) from None
+    connection.answer(id, outcome.revision, outcome.result)
 
 
 def _applied_then(

@@ -15,6 +15,7 @@ from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
 from coordinator.keyspace import PLAIN, Keyspace, PendingRange, check, only_reads, refusals
 from coordinator.keyspace.ranges import past_steps
 from coordinator.keyspace.records import upper_bound
+from coordinator.replica.commands import is_large
 from coordinator_sdk.errors import CoordinatorError, InvalidRequest
 from coordinator_sdk.protocol.kv import (
     Compact,
@@ -159,8 +160,11 @@ async def _fill_range(connection: Connection, id: int, found: Any) -> None:
 
 
 def _read_txn(connection: Connection, id: int, op: Txn) -> bool:
-    """Serve a transaction that only reads without the log."""
-    if op.guard is not None or not only_reads(op):
+    """Serve a transaction that only reads without the log, unless that takes long.
+
+    As an entry it is served in slices: others are not kept waiting, and it sees one state.
+    """
+    if op.guard is not None or not only_reads(op) or is_large(connection.node.machine, op):
         return False
 
     def ready(error: CoordinatorError | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from coordinator.keyspace.records import USER, upper_bound
+from coordinator.keyspace.records import SYSTEM, USER, upper_bound
 from coordinator.replica.entry import EntryTxn, check_id
 from coordinator.replica.members import Member
 from coordinator.replica.tickets import check_guard
@@ -223,13 +223,37 @@ def is_large(machine: Machine, body: Any) -> bool:
             store.keys.keys(body.key, upper_bound(body.range_end), False, True), LARGE
         )
     if kind is Txn:
-        return any(
-            is_large(machine, op) for op in body.success + body.failure if type(op) is not Range
-        )
+        return _txn_is_large(machine, body)
     if kind in (LeaseRevoke, LeaseExpire):
         return _lease_is_large(machine, body.lease)
     if kind is SessionClose:
         return _lease_is_large(machine, body.session)
+    return False
+
+
+def _txn_is_large(machine: Machine, txn: Txn) -> bool:
+    """Count the keys of all its ranges, compared, read or deleted, up to the limit."""
+    left = LARGE
+    pending: list[Any] = [txn]
+    while pending:
+        op = pending.pop()
+        ranges: list[Any] = [op]
+        if type(op) is Txn:
+            pending += op.success
+            pending += op.failure
+            ranges = op.compare
+        elif type(op) is Put:
+            continue
+        for part in ranges:
+            if not part.range_end:
+                continue
+            is_system = type(part) is Range and part.space == SYSTEM
+            store = machine.keyspace.stores[SYSTEM if is_system else USER]
+            upper = upper_bound(part.range_end)
+            names = store.keys.keys(part.key, upper, False, upper is not None)
+            left -= sum(1 for _ in islice(names, left))
+            if left <= 0:
+                return True
     return False
 
 

@@ -200,7 +200,7 @@ class Machine:
         except Exception as error:
             return self._fail(entry, envelope, txn, error)
         events = txn.commit()
-        return self._finish(entry, envelope, Outcome(self.keyspace.revision, result), events)
+        return self._finish(entry, envelope, self._outcome(txn, result), events)
 
     def _apply_in_slices(
         self, entry: Entry, envelope: Envelope[Any], txn: EntryTxn
@@ -210,7 +210,13 @@ class Machine:
         except Exception as error:
             return self._fail(entry, envelope, txn, error)
         events = txn.commit()
-        return self._finish(entry, envelope, Outcome(self.keyspace.revision, result), events)
+        return self._finish(entry, envelope, self._outcome(txn, result), events)
+
+    def _outcome(self, txn: EntryTxn, result: Any) -> Outcome:
+        keys = txn.keys
+        if not keys.reads_history:
+            return Outcome(self.keyspace.revision, result)
+        return Outcome(self.keyspace.revision, result, None, keys.pending or None, True)
 
     def _fail(
         self, entry: Entry, envelope: Envelope[Any], txn: EntryTxn, error: Exception
@@ -316,7 +322,7 @@ class Machine:
 def _outcome_of(stored: StoredOutcome) -> Outcome:
     if stored.truncated:
         error = Internal(
-            f"applied at revision {stored.revision}; its result was too large to keep",
+            f"applied at revision {stored.revision}; its result was not kept",
             revision=stored.revision,
         )
         return Outcome(stored.revision, None, (error.code, error.message, error.details))

@@ -28,11 +28,15 @@ class Outcome(Struct, gc=False):
         revision: The revision of the change, or the current one if nothing changed.
         result: The result struct, or None.
         error: The error raised, if any: code, message, details.
+        pending: Ranges of the past in ``result`` whose values are still to be fetched, or None.
+        is_fleeting: Whether the result depends on what lies in memory, and must not be kept.
     """
 
     revision: int
     result: Any = None
     error: tuple[str, str, dict[str, Any]] | None = None
+    pending: list[Any] | None = None
+    is_fleeting: bool = False
 
 
 class StoredOutcome(Struct, array_like=True):
@@ -155,7 +159,7 @@ class RequestTable:
         if floor > known.floor:
             known.floor = floor
             _forget_below(known.records, floor)
-        result, truncated = _bounded(outcome.result)
+        result, truncated = (None, True) if outcome.is_fleeting else _bounded(outcome.result)
         known.records[sequence] = StoredOutcome(
             digest_of(body),
             type(body).__struct_config__.tag,

@@ -222,6 +222,41 @@ async def test_history(member: Running) -> None:
         assert gone.code == "compacted"
 
 
+async def test_writing_transactions_read_the_past(
+    member: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that writes reads the past as well, wherever its values lie."""
+    log = member.node.keyspace.log
+    async with member.web_socket() as socket:
+        first = await socket.call(Put(b"older", b"1"), PutResult)
+        second = await socket.call(Put(b"older", b"2"), PutResult)
+        monkeypatch.setattr(log, "bytes_max", 0)
+        await until(lambda: log.first > second.revision)
+        op = Txn([], [Put(b"newer", b"1"), Range(b"older", revision=first.revision)])
+        result = await socket.call(op, TxnResult)
+        assert result.responses[1].kvs[0].value == b"1"
+        socket.next_id -= 1
+        retried = await socket.call(op)
+        assert retried.details == {"revision": result.revision}
+
+
+async def test_large_transactions_are_served_in_slices(member: Running) -> None:
+    """A transaction that reads or compares very many keys goes through the log, in slices."""
+    async with member.web_socket() as socket:
+        for start in range(0, 1100, 100):
+            puts = [Put(b"many/%05d" % number, b"x") for number in range(start, start + 100)]
+            await socket.call(Txn([], list(puts)), TxnResult)
+        half, end = b"many/00550", b"many0"
+        for op in (
+            Txn([], [Range(b"many/", half), Range(half, end)]),
+            Txn([Compare(0, 1, b"many/", 0, b"", end)], [Range(b"many/00000")]),
+        ):
+            index = member.node.status().index
+            read = await socket.call(op, TxnResult)
+            assert read.succeeded
+            assert member.node.status().index == index + 1
+
+
 async def test_large_ranges_are_read_in_slices(member: Running) -> None:
     """A large range is one revision of the keyspace, although writes happen while it is read."""
     async with member.web_socket() as socket, member.web_socket(JSON) as browser:
@@ -398,6 +433,18 @@ async def test_streams_have_a_number(strict: Running) -> None:
         socket.next_id -= 3
         twice = await socket.call(Watch(b"s"))
         assert twice.details == {"field": "id"}
+
+
+async def test_no_stream_outlives_its_id(member: Running) -> None:
+    """A stream whose id is used again by a request that fails has ended, and leaves nothing."""
+    before = len(member.node.hub)
+    async with member.web_socket() as socket:
+        for again in (Watch(b"twice"), Put(b"")):
+            await socket.call(Watch(b"twice"))
+            assert len(member.node.hub) == before + 1
+            socket.next_id -= 1
+            assert (await socket.call(again)).code == "invalid_request"
+            assert len(member.node.hub) == before
 
 
 # ---------------------------------------------------------------- limits

@@ -5,7 +5,16 @@ import pytest
 from coordinator.keyspace.records import USER
 from coordinator.replica.commands import LARGE
 from coordinator_sdk.errors import Conflict, CoordinatorError, GuardFailed, SessionNotFound
-from coordinator_sdk.protocol.kv import Delete, Guard, LeaseRevoke, Put, Range, RangeResult, Txn
+from coordinator_sdk.protocol.kv import (
+    Compare,
+    Delete,
+    Guard,
+    LeaseRevoke,
+    Put,
+    Range,
+    RangeResult,
+    Txn,
+)
 from coordinator_sdk.protocol.sessions import SessionClose
 from tests.replica import probe
 from tests.replica.member import Member, state_of
@@ -141,6 +150,24 @@ def test_large_lease_ends_in_slices(kind: str):
     gone = [member.machine.keyspace.get(1, probe.key(name, "gone")) for name in ("one", "two")]
     assert all(gone)
     assert state_of(member.reloaded()) == state_of(member.machine)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        Txn(success=[Delete(b"k/", b"k/000600"), Delete(b"k/000600", b"k/001200")]),
+        Txn(success=[Put(b"a", b""), Range(b"k/", b"k/000600"), Range(b"k/", b"k/000600")]),
+        Txn([Compare(0, 1, b"k/", 0, b"", b"k0")], [Put(b"a", b"")]),
+        Txn(success=[Txn([Compare(0, 1, b"k/", 0, b"", b"k0")], [Put(b"a", b"")])]),
+    ],
+    ids=["deletes", "ranges", "compare", "nested"],
+)
+def test_sum_of_ranges_makes_a_transaction_large(body: Txn):
+    """A transaction is applied in slices if its ranges together are large, whatever they do."""
+    member = filled()
+    answer = begin(member, body)
+    member.settle()
+    assert answer.result().succeeded
 
 
 def test_large_lease_keeps_its_kind():
