@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from coordinator.node.boot import Booted
     from coordinator.replica.machine import Machine
 
-LOOK_EVERY: Final = 1_000
+LOOK_EVERY: Final = 5_000
 """Entries between two looks at whether the log may be cut."""
 LOG_BYTES_MAX: Final = 64 << 20
 """Payload of the entries kept in memory, and so in the log, whatever their number."""
