@@ -73,6 +73,8 @@ class RecoveredLog:
     """Sequence number of the oldest segment that is still needed; older ones can go."""
     tail_bytes: int
     """Bytes after `offset`, in the last segment, that are not zero: a torn batch to be wiped."""
+    last_record: bytes
+    """The record that ends at `offset`; empty if the last segment has none."""
 
 
 class Replay:
@@ -176,6 +178,7 @@ class _Scan:
         self.end = 0
         self.offset = segment.RECORDS_START
         self.tail_bytes = 0
+        self.last_record = b""
 
     def read(self, sequence: int, *, is_last: bool) -> None:
         path = f"{self.directory}/{segment.segment_name(sequence)}"
@@ -218,6 +221,7 @@ class _Scan:
     def _read_records(self, path: str, image: bytes, salt: int) -> None:
         base = self.spans[-1].base
         offset = segment.RECORDS_START
+        self.last_record = b""
         while True:
             header = record.read_header(image, offset, salt)
             if header is None or header.epoch < self.epoch:
@@ -229,7 +233,8 @@ class _Scan:
                 break
             self._apply(path, offset, body)
             self.epoch = header.epoch
-            offset += record.HEADER_BYTES + header.length
+            begin, offset = offset, offset + record.HEADER_BYTES + header.length
+            self.last_record = image[begin:offset]
             self.end = base + offset
         self.offset = offset
 
@@ -275,6 +280,7 @@ class _Scan:
             offset=self.offset,
             first_segment=self.replay.first_segment,
             tail_bytes=self.tail_bytes,
+            last_record=self.last_record,
         )
 
 

@@ -363,14 +363,16 @@ class SegmentedLog:
 
     # Opening.
 
-    def repair(self, first_segment: int, tail_bytes: int) -> None:
+    def repair(self, first_segment: int, tail_bytes: int, last_record: bytes) -> None:
         """Bring the files in order after a stop: part of opening the log.
 
-        Wipes a torn batch, drops segments that a cut had left, adopts the spare segment.
+        Makes the last record durable, wipes a torn batch, drops segments that a cut had left,
+        adopts the spare segment.
 
         Args:
             first_segment: The oldest segment that is still needed.
             tail_bytes: Bytes of a torn batch after the last record.
+            last_record: The record before them.
 
         Raises:
             OSError: The disk refused.
@@ -383,7 +385,10 @@ class SegmentedLog:
             # Wiped before anything is written behind it: a leftover of this batch must never look
             # like a record that follows a later, shorter one.
             write_all(files, self._fd, bytes(tail_bytes), self._offset)
-            files.sync_data(self._fd)
+        # What was read may lie in the cache only: the process was killed before its sync, or the
+        # sync failed, after which the cache passes for clean. So the record is written once more.
+        write_all(files, self._fd, last_record, self._offset - len(last_record))
+        files.sync_data(self._fd)
         while self._spans[0].sequence < first_segment:
             self._dropped.append(self._spans.pop(0).path)
         names = files.names(self._directory)
@@ -445,7 +450,7 @@ def open_segments(
             assert state is not None
         log = SegmentedLog(files, directory, state, segment_bytes)
         try:
-            log.repair(state.first_segment, state.tail_bytes)
+            log.repair(state.first_segment, state.tail_bytes, state.last_record)
         except BaseException:
             log.close()
             raise

@@ -1,0 +1,121 @@
+"""What really happened: every entry that any member applied, and what clients were told.
+
+The record looks on from outside; nothing in the simulation reads it but the checkers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from coordinator.keyspace.records import Events
+from coordinator.node import node as node_module
+from coordinator.replica.machine import Applied
+from coordinator.replica.replica import Replica
+from coordinator.wire.raft import Entry
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@dataclass
+class Revision:
+    """One revision, when it was first seen."""
+
+    number: int
+    at: float
+    index: int
+    events: Events
+
+
+@dataclass
+class Told:
+    """One acknowledged change: what a client asked for and was told."""
+
+    client: int
+    sequence: int
+    body: Any
+    revision: int
+    result: Any
+    sent_at: float
+    told_at: float
+
+
+@dataclass
+class Record:
+    """The whole run.
+
+    Attributes:
+        chains: By index, the hash chain after the entry; equal whoever applies it, and when.
+        revisions: Every revision, in order.
+        told: Every acknowledged change, in the order of the answers.
+        violations: Broken promises found while it ran.
+    """
+
+    chains: dict[int, bytes] = field(default_factory=dict)
+    revisions: list[Revision] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    now: Any = None
+
+    def applied(self, replica: Replica, entry: Entry, what: Applied) -> None:
+        """Take note of an entry that a member has just applied."""
+        machine = replica.machine
+        known = self.chains.setdefault(entry.index, machine.chain)
+        if known != machine.chain:
+            self.violate(f"entry {entry.index} was applied with another chain before")
+        if not what.events:
+            return
+        number = machine.keyspace.revision
+        last = self.revisions[-1].number if self.revisions else 1
+        if number == last + 1:
+            self.revisions.append(Revision(number, self.now(), entry.index, what.events))
+        elif number > last + 1:
+            self.violate(f"revision {number} follows {last}")
+        else:
+            self._compare(number, what.events)
+
+    def _compare(self, number: int, events: Events) -> None:
+        first = self.revisions[0].number
+        if _encode(self.revisions[number - first].events) != _encode(events):
+            self.violate(f"revision {number} was something else before")
+
+    def violate(self, text: str) -> None:
+        """Note a broken promise."""
+        self.violations.append(f"{self.now():.3f}: {text}")
+
+    def digest(self) -> str:
+        """Give a hash of everything that happened."""
+        state = blake2b(digest_size=16)
+        for index in sorted(self.chains):
+            state.update(self.chains[index])
+        for told in self.told:
+            state.update(_encode([told.client, told.sequence, told.revision, told.told_at]))
+        for text in self.violations:
+            state.update(text.encode())
+        return state.hexdigest()
+
+
+@contextmanager
+def recording(record: Record) -> Iterator[None]:
+    """Look over the shoulder of every replica."""
+    before, fault_before = Replica._applied, node_module._log_fault
+
+    def applied(replica: Replica, entry: Entry, what: Applied) -> None:
+        record.applied(replica, entry, what)
+        before(replica, entry, what)
+
+    def fault(entry: Entry, error: Exception) -> None:
+        record.violate(f"entry {entry.index} met a mistake in the code: {error!r}")
+
+    Replica._applied = applied  # type: ignore[method-assign]
+    node_module._log_fault = fault
+    try:
+        yield
+    finally:
+        Replica._applied = before  # type: ignore[method-assign]
+        node_module._log_fault = fault_before
