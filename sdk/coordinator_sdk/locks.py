@@ -191,7 +191,8 @@ class Locks:
             token: Only if it is still held with this token; 0 for whoever holds it.
 
         Raises:
-            NotHeld: Nobody holds it, or not with this token.
+            NotFound: Nobody holds it.
+            NotHeld: Somebody holds it, but not with this token.
         """
         body = LockForceRelease(self._namespace, name, reason, token)
         return await self._link.call(body, _RELEASED, CHANGE)
