@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.keyspace.records import SYSTEM, USER
 from coordinator.wire.command import QuotaSet
 from coordinator_sdk.protocol.kv import Compact
 
@@ -55,13 +54,6 @@ class Housekeeping:
             commands.append((Compact(target), "automatic"))
         return commands
 
-    def history_bytes(self) -> int:
-        """Estimate the share of the past in the bytes used, by its share of the versions."""
-        keyspace = self._machine.keyspace
-        past = keyspace.version_count
-        live = keyspace.key_count(USER) + keyspace.key_count(SYSTEM)
-        return keyspace.bytes_used * past // max(1, past + live)
-
     def target(self) -> int:
         """Give the revision to compact to; 0 if there is no reason to."""
         machine, keep = self._machine, self._retention
@@ -71,7 +63,7 @@ class Housekeeping:
             targets.append(keyspace.times.revision_at(machine.clock_ms - keep.age_ms))
         if keep.revisions:
             targets.append(keyspace.revision - keep.revisions)
-        if keep.history_bytes and self.history_bytes() > keep.history_bytes or machine.is_full:
+        if keep.history_bytes and keyspace.history_bytes > keep.history_bytes or machine.is_full:
             # To where about half of the history is gone.
             targets.append((keyspace.compact_revision + keyspace.revision) // 2)
         return min(max(targets), keyspace.revision)
