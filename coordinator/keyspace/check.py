@@ -15,6 +15,7 @@ from coordinator_sdk.protocol.kv import (
     CompareResult,
     CompareTarget,
     Delete,
+    Guard,
     Put,
     Range,
     SortOrder,
@@ -28,6 +29,9 @@ from .records import FROM_KEY, SPACES
 
 OPS_MAX: Final = 128
 """Compares, or operations of a branch, in one transaction; a nested one gets what is left."""
+
+GUARD_NAME_MAX: Final = 256
+"""Characters of each name in a guard; nothing that can be held has a longer one."""
 
 _Op = Put | Range | Delete | Txn
 _Interval = tuple[bytes, bytes]
@@ -54,8 +58,7 @@ def check(op: _Op, ops_max: int = OPS_MAX, strict: bool = True) -> None:
     elif type(op) is Range:
         _check_range(op, "", strict)
     elif type(op) is Delete:
-        if not op.key:
-            raise refusals.empty_key()
+        _check_delete(op, "")
     elif type(op) is Txn:
         _check_txn(op, ops_max, strict)
         _writes(op.success, "success")
@@ -87,6 +90,23 @@ def _check_put(op: Put, at: str, strict: bool) -> None:
         raise refusals.lease_provided(at + "lease")
     if strict and op.lease < 0:
         raise _negative(at + "lease")
+    if op.guard is not None:
+        _check_guard(op.guard, at)
+
+
+def _check_delete(op: Delete, at: str) -> None:
+    if not op.key:
+        raise refusals.empty_key(at + "key")
+    if op.guard is not None:
+        _check_guard(op.guard, at)
+
+
+def _check_guard(guard: Guard, at: str) -> None:
+    """Bound what a refusal repeats: its text is kept in the request table."""
+    for name in ("kind", "namespace", "name", "owner"):
+        if len(getattr(guard, name)) > GUARD_NAME_MAX:
+            field = f"{at}guard.{name}"
+            raise InvalidRequest(f"{field}: at most {GUARD_NAME_MAX} characters", field=field)
 
 
 def _check_range(op: Range, at: str, strict: bool) -> None:
@@ -127,8 +147,7 @@ def _check_txn(root: Txn, ops_max: int, strict: bool) -> None:
         elif type(op) is Range:
             _check_range(op, at, strict)
         elif type(op) is Delete:
-            if not op.key:
-                raise refusals.empty_key(at + "key")
+            _check_delete(op, at)
         elif type(op) is Txn:
             stack.append(_enter(op, at, left))
         else:
@@ -143,6 +162,8 @@ def _enter(op: Txn, at: str, ops_max: int) -> tuple[list[tuple[_Op, str]], int]:
         if len(part) > ops_max:
             raise refusals.too_many_operations(at + name, ops_max)
         count = max(count, len(part))
+    if op.guard is not None:
+        _check_guard(op.guard, at)
     for number, compare in enumerate(op.compare):
         _check_compare(compare, f"{at}compare[{number}].")
     operations: list[tuple[_Op, str]] = []

@@ -4,11 +4,13 @@ import pytest
 
 from coordinator.keyspace import check
 from coordinator_sdk.errors import InvalidRequest
-from coordinator_sdk.protocol.kv import Compare, Delete, Put, Range, Txn, Watch
+from coordinator_sdk.protocol.kv import Compare, Delete, Guard, Put, Range, Txn, Watch
 
 EMPTY = "etcdserver: key is not provided"
 MANY = "etcdserver: too many operations in txn request"
 TWICE = "etcdserver: duplicate key given in txn request"
+LONG = "x" * 257
+TOO_LONG = "guard.%s: at most 256 characters"
 SORT = "etcdserver: invalid sort option"
 
 
@@ -42,6 +44,15 @@ REFUSED = [
     ),
     (Put(b"k", lease=-1), "lease must not be negative", "lease"),
     (Range(b"k", limit=-1), "limit must not be negative", "limit"),
+    # A refusal repeats what its guard says, and is kept.
+    (Put(b"k", guard=Guard("locks", "n", LONG, 1, 1, "o")), TOO_LONG % "name", "guard.name"),
+    (Delete(b"k", guard=Guard(LONG, "n", "l", 1, 1, "o")), TOO_LONG % "kind", "guard.kind"),
+    (
+        txn(Txn(guard=Guard("locks", LONG, "l", 1, 1, "o"))),
+        "success[0]." + TOO_LONG % "namespace",
+        "success[0].guard.namespace",
+    ),
+    (Txn(guard=Guard("locks", "n", "l", 1, 1, LONG)), TOO_LONG % "owner", "guard.owner"),
     (Range(b"k", revision=-1), "revision must not be negative", "revision"),
     (txn(Range(b"k", limit=-1)), "success[0].limit must not be negative", "success[0].limit"),
     # Two puts of a key, or a put and a delete that covers it, in one branch.
