@@ -66,6 +66,10 @@ class LeaderClock:
         """A timer has been started by an entry."""
         self._timers.set((key, record.generation), self._now_ms + record.duration_ms)
 
+    def stopped(self, key: bytes, record: TimerRecord) -> None:
+        """A timer has been cancelled, or has run, by an entry."""
+        self._timers.discard((key, record.generation))
+
     def granted(self, lease: int, ttl_ms: int) -> None:
         """A lease has been granted by an entry."""
         self._leases.set(lease, self._now_ms + ttl_ms)

@@ -13,6 +13,9 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+STALE_MAX = 1024
+"""So many stale entries a heap of deadlines may have, whatever its size."""
+
 
 class TimerRecord(Struct, array_like=True, gc=False):
     """A running timer. ``generation`` is the index of the entry that started it."""
@@ -32,6 +35,9 @@ class TimerListener(Protocol):
     def started(self, key: bytes, record: TimerRecord) -> None:
         """A timer runs from now on."""
 
+    def stopped(self, key: bytes, record: TimerRecord) -> None:
+        """A timer no longer runs."""
+
 
 class TimerTable:
     """The replicated timers.
@@ -48,23 +54,29 @@ class TimerTable:
 
     def start(self, key: bytes, record: TimerRecord) -> None:
         """Start a timer, in place of a former one with this key."""
+        self.cancel(key)
+        self._run(key, record)
+
+    def cancel(self, key: bytes) -> None:
+        """Forget a timer, if there is one."""
+        record = self.records.pop(key, None)
+        if record is not None:
+            self.changed[key] = None
+            if self.listener is not None:
+                self.listener.stopped(key, record)
+
+    def restore(self, key: bytes, record: TimerRecord | None) -> None:
+        """Undo a start or a cancellation; what runs again has its full duration again."""
+        self.cancel(key)
+        self.changed[key] = None
+        if record is not None:
+            self._run(key, record)
+
+    def _run(self, key: bytes, record: TimerRecord) -> None:
         self.records[key] = record
         self.changed[key] = None
         if self.listener is not None:
             self.listener.started(key, record)
-
-    def cancel(self, key: bytes) -> None:
-        """Forget a timer, if there is one."""
-        if self.records.pop(key, None) is not None:
-            self.changed[key] = None
-
-    def restore(self, key: bytes, record: TimerRecord | None) -> None:
-        """Undo a start or a cancellation."""
-        self.changed[key] = None
-        if record is None:
-            self.records.pop(key, None)
-        else:
-            self.records[key] = record
 
     def dump_changes(self) -> dict[bytes, bytes | None]:
         """Give what changed since the last call: the encoded record, or None if it is gone."""
@@ -129,4 +141,11 @@ class DeadlineClock:
 
     def _push(self, deadline_ms: int, name: object) -> None:
         self._order += 1
+        if len(self._heap) > 2 * len(self._deadline) + STALE_MAX:
+            # What was discarded long before its time would stay until then.
+            order = enumerate(self._deadline.items())
+            self._heap = [(deadline, number, name) for number, (name, deadline) in order]
+            heapq.heapify(self._heap)
+            self._order = len(self._heap)
+            return
         heapq.heappush(self._heap, (deadline_ms, self._order, name))

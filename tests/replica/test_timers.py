@@ -91,3 +91,28 @@ def test_new_leader_starts_the_full_duration():
     member.advance(300)
     assert fired(member, "t") == 1
     assert state_of(member.reloaded()) == state_of(member.machine)
+
+
+def test_ended_deadlines_are_forgotten():
+    """Timers and leases that end long before their time leave nothing with the leader."""
+    member = Member((PROBE,))
+    clock = member.replica.clock
+    for lease in range(1, 3001):
+        member.execute(Do(timers=["t"], duration_ms=3_600_000))
+        member.execute(Do(cancels=["t"]))
+        clock.granted(lease, 3_600_000)
+        clock.ended(lease)
+    for deadlines in (clock._timers, clock._leases):
+        assert len(deadlines) == 0
+        assert len(deadlines._heap) <= 2000
+
+
+def test_timer_of_a_refused_entry_is_as_before():
+    """A refused entry leaves the timers running that it had set anew, cancelled or begun."""
+    member = Member((PROBE,))
+    member.execute(Do(timers=["again", "kept"], duration_ms=1000))
+    member.refusal(Do(timers=["again", "new"], cancels=["kept"], duration_ms=9000, fails=True))
+    assert len(member.replica.clock._timers) == 2
+    member.advance(1500)
+    assert (fired(member, "kept"), fired(member, "new")) == (1, 0)
+    assert fired(member, "again") >= 1
