@@ -127,6 +127,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"{PROGRAM}: {problem}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read the settings has gone: nothing is left to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def _show(config: Config, with_origin: bool) -> int:
@@ -135,6 +139,7 @@ def _show(config: Config, with_origin: bool) -> int:
     for flag, one in flags.items():
         line = f"{flag:{width}}  {shown(config, flag)}"
         print(f"{line}  # {config.origins[one.name]}" if with_origin else line)
+    sys.stdout.flush()
     return 0
 
 
