@@ -28,7 +28,7 @@ class EntryTxn:
     keyspace's transaction itself, for the keyspace's own commands.
     """
 
-    __slots__ = ("_timers_undo", "keys", "machine", "meta", "revision")
+    __slots__ = ("_ended", "_granted", "_timers_undo", "keys", "machine", "meta", "revision")
 
     def __init__(self, machine: Machine, meta: Meta) -> None:
         self.machine = machine
@@ -36,13 +36,39 @@ class EntryTxn:
         self.keys = machine.keyspace.begin(meta.clock_ms)
         self.revision = self.keys.revision
         self._timers_undo: list[tuple[bytes, TimerRecord | None]] = []
+        self._granted: dict[int, int] = {}
+        self._ended: list[int] = []
 
     def commit(self) -> Events:
         """Make the entry's changes the new revision, if there are any."""
         commit = self.keys.commit()
         if commit.leases:
             self.machine.changes.leases.update(commit.leases)
+            self._tell_leases()
+        if self._timers_undo:
+            self._tell_timers()
         return commit.events
+
+    def _tell_leases(self) -> None:
+        listener = self.machine.lease_listener
+        if listener is None:
+            return
+        for lease in self._ended:
+            listener.ended(lease)
+        for lease, ttl_ms in self._granted.items():
+            listener.granted(lease, ttl_ms)
+
+    def _tell_timers(self) -> None:
+        timers = self.machine.timers
+        if timers.listener is None:
+            return
+        for key, former in self._timers_undo:
+            if former is not None:
+                timers.listener.stopped(key, former)
+        for key in dict(self._timers_undo):
+            record = timers.records.get(key)
+            if record is not None:
+                timers.listener.started(key, record)
 
     def rollback(self) -> None:
         """Undo everything."""
@@ -117,8 +143,7 @@ class EntryTxn:
         check_id(lease, "lease")
         born = self.meta.index.to_bytes(8, "big")
         granted = self.keys.grant_lease(lease, ttl_ms, kind, born, LEASE_TTL_MS_MIN)
-        if self.machine.lease_listener is not None:
-            self.machine.lease_listener.granted(lease, granted.ttl_ms)
+        self._granted[lease] = granted.ttl_ms
         return granted.ttl_ms
 
     def end_lease(self, lease: int) -> LeaseRevokeResult:
@@ -131,8 +156,8 @@ class EntryTxn:
 
     def lease_ended(self, lease: int, first: int) -> LeaseRevokeResult:
         """Tell the domains of a lease whose keys were deleted by the events from ``first`` on."""
-        if self.machine.lease_listener is not None:
-            self.machine.lease_listener.ended(lease)
+        self._granted.pop(lease, None)
+        self._ended.append(lease)
         events = self.keys._events[first:]
         records = [event.prev_kv for space, event in events if space == SYSTEM]
         self.machine.end_lease_hooks(self, (kv for kv in records if kv is not None))

@@ -45,6 +45,7 @@ class TimerTable:
     Attributes:
         records: By key.
         changed: Keys that changed since the last `dump_changes`.
+        listener: Told of what an entry started and stopped, once it is complete.
     """
 
     def __init__(self) -> None:
@@ -54,29 +55,21 @@ class TimerTable:
 
     def start(self, key: bytes, record: TimerRecord) -> None:
         """Start a timer, in place of a former one with this key."""
-        self.cancel(key)
-        self._run(key, record)
+        self.records[key] = record
+        self.changed[key] = None
 
     def cancel(self, key: bytes) -> None:
         """Forget a timer, if there is one."""
-        record = self.records.pop(key, None)
-        if record is not None:
+        if self.records.pop(key, None) is not None:
             self.changed[key] = None
-            if self.listener is not None:
-                self.listener.stopped(key, record)
 
     def restore(self, key: bytes, record: TimerRecord | None) -> None:
-        """Undo a start or a cancellation; what runs again has its full duration again."""
-        self.cancel(key)
+        """Undo a start or a cancellation."""
         self.changed[key] = None
-        if record is not None:
-            self._run(key, record)
-
-    def _run(self, key: bytes, record: TimerRecord) -> None:
-        self.records[key] = record
-        self.changed[key] = None
-        if self.listener is not None:
-            self.listener.started(key, record)
+        if record is None:
+            self.records.pop(key, None)
+        else:
+            self.records[key] = record
 
     def dump_changes(self) -> dict[bytes, bytes | None]:
         """Give what changed since the last call: the encoded record, or None if it is gone."""

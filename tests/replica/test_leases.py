@@ -3,7 +3,8 @@
 import pytest
 
 from coordinator.keyspace.records import SYSTEM, USER
-from coordinator.replica.entry import granted_at
+from coordinator.replica.domain import Meta
+from coordinator.replica.entry import EntryTxn, granted_at
 from coordinator.replica.machine import HOOKS_PER_ENTRY
 from coordinator.wire.command import LeaseContinue, LeaseExpire
 from coordinator_sdk.protocol.kv import LeaseGrant, LeaseRevoke, Put
@@ -187,3 +188,17 @@ def test_lease_bookkeeping_is_exact_after_reload():
     member.restart(saves=True)
     leases = member.machine.keyspace.leases.by_id
     assert {lease: sorted(leases[lease].keys[USER]) for lease in leases} == {5: [b"a"], 7: [b"b"]}
+
+
+def test_undone_ends_and_grants_leave_the_clock_alone():
+    """An entry that is undone has neither stopped the clock of a lease nor started one."""
+    member = Member()
+    member.grant(5, 1000)
+    txn = EntryTxn(member.machine, Meta(member.machine.index + 1, 1, 0, 0, "", "", 0))
+    txn.end_lease(5)
+    txn.grant_lease(6, 1000, "plain")
+    txn.rollback()
+    assert member.replica.clock.remaining_ms(6, member.replica.now_ms) == -1
+    member.advance(1000 + TICK_MS)
+    assert member.machine.keyspace.leases.get(5) is None
+    assert [body.lease for body in expiries(member)] == [5]

@@ -108,7 +108,7 @@ def test_ended_deadlines_are_forgotten():
 
 
 def test_timer_of_a_refused_entry_is_as_before():
-    """A refused entry leaves the timers running that it had set anew, cancelled or begun."""
+    """A refused entry leaves the deadlines of timers that it had set anew, cancelled or begun."""
     member = Member((PROBE,))
     member.execute(Do(timers=["again", "kept"], duration_ms=1000))
     member.refusal(Do(timers=["again", "new"], cancels=["kept"], duration_ms=9000, fails=True))
