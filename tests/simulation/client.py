@@ -160,7 +160,11 @@ class Session:
     async def _renew(self) -> None:
         client = self.client
         while not self.is_lost:
-            await asyncio.sleep(self.ttl_ms / 1000 / 4 * (0.5 + client.rng.random()))
+            share = (0.5 + client.rng.random()) / 4
+            if client.rng.random() < 0.05:
+                # A process that comes back from a long pause renews at the last moment, or later.
+                share = 0.9 + client.rng.random() / 4
+            await asyncio.sleep(self.ttl_ms / 1000 * share)
             sent_at = client.loop.now
             try:
                 ttl_ms = await client.link.keepalive(self.id)

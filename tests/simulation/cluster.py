@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import replace
+
 from coordinator.config import Config
 from coordinator.domains import DOMAINS
 from coordinator.node.node import Node
@@ -114,7 +115,7 @@ class Host:
         if node is not None and life is not None:
             self.node = None
             task = life.start(node.stop())
-            while not task.done() and self.life is life:
+            while not task.done() and self.life is life:  # noqa: ASYNC110 - in virtual time
                 await asyncio.sleep(0.01)
         self._end()
 

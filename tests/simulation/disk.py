@@ -20,6 +20,9 @@ from coordinator.storage.state import StateBatch
 SEGMENT_BYTES = 32 << 10
 """Small, so that segments are filled and dropped in every run."""
 
+QUICK_SECONDS = 0.004
+"""What a sync takes on a healthy disk, at most."""
+
 
 class PowerCut(BaseException):
     """The power goes in the middle of a sync."""
@@ -50,7 +53,7 @@ class Disk:
         self.files = CuttableFiles()
         self.database = MemoryDatabase()
         self.identity: Identity | None = None
-        self.latency = 0.004
+        self.latency = QUICK_SECONDS
         self.torn = 0
         self._loop = loop
         self._rng = rng
@@ -82,8 +85,13 @@ class Disk:
         """Let the database fail from now on, until the process has ended."""
         self.database.failure = StorageFailed("the state database failed")
 
+    def be_quick(self) -> None:
+        """Be no longer slow."""
+        self.latency = QUICK_SECONDS
+
     def heal(self) -> None:
         """Let everything work again."""
+        self.be_quick()
         self.database.failure = None
         self.files._faults.clear()
         self.empty()

@@ -23,6 +23,11 @@ LATENCY_SECONDS = 0.002
 NOTICE_SECONDS = 0.05
 """How long it takes at most until somebody notices that the other side is gone."""
 
+LOST_SHARE = 0.01
+"""Share of the requests, and of the answers, that get lost with their connection."""
+SILENCE_SECONDS = 1.0
+"""How long a client may take to notice that."""
+
 
 class Broken(Exception):
     """The link broke; what was under way may have happened or not."""
@@ -75,7 +80,10 @@ class Link:
 
         def answer(value: Any) -> None:
             life.not_at_end(token)
-            outside.run(self._loop.call_later, self._delay(), settle, value)
+            if self._rng.random() < LOST_SHARE:
+                outside.run(self._loop.call_later, self._rng.random() * SILENCE_SECONDS, fail)
+            else:
+                outside.run(self._loop.call_later, self._delay(), settle, value)
 
         def broken() -> None:
             outside.run(self._loop.call_later, self._rng.random() * NOTICE_SECONDS, fail)
@@ -86,7 +94,10 @@ class Link:
 
         outside = _context()
         life.at_end(token, broken)
-        self._loop.call_later(self._delay(), life.send, deliver, node, answer)
+        if self._rng.random() < LOST_SHARE:
+            self._loop.call_later(self._rng.random() * SILENCE_SECONDS, fail)
+        else:
+            self._loop.call_later(self._delay(), life.send, deliver, node, answer)
         try:
             async with asyncio.timeout(5):
                 return await future

@@ -112,7 +112,7 @@ def recording(record: Record) -> Iterator[None]:
     def fault(entry: Entry, error: Exception) -> None:
         record.violate(f"entry {entry.index} met a mistake in the code: {error!r}")
 
-    Replica._applied = applied  # type: ignore[method-assign]
+    Replica._applied = applied  # type: ignore[method-assign, assignment]
     node_module._log_fault = fault
     try:
         yield

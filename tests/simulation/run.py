@@ -45,6 +45,7 @@ class Run:
         self.host = Host(self.loop, self._fork())
         self.workload = Workload(self.record, self._fork())
         self.counts: Counter[str] = Counter()
+        self._watched_until = 0
         self._clients: list[Client] = []
         self._working: list[asyncio.Task[None]] = []
         self._watching: list[asyncio.Task[None]] = []
@@ -110,18 +111,18 @@ class Run:
 
     async def _until_watched(self) -> None:
         """Wait until every watcher has seen the last revision of its space."""
-        last = {
-            space: max(
-                (r.number for r in self.record.revisions if any(s == space for s, _ in r.events)),
-                default=0,
-            )
-            for space in (USER, SYSTEM)
-        }
         watched = self.workload.watched
-        while any(
-            not watched[number] or watched[number][-1].kv.mod_revision < last[space]
-            for number, space in WATCHED_SPACES.items()
-        ):
+        while True:
+            last = {USER: 0, SYSTEM: 0}
+            for revision in self.record.revisions:
+                for space, _ in revision.events:
+                    last[space] = revision.number
+            if all(
+                watched[number] and watched[number][-1].kv.mod_revision == last[space]
+                for number, space in WATCHED_SPACES.items()
+            ):
+                self._watched_until = max(last.values())
+                return
             # What sessions and timers still do moves the end.
             await asyncio.sleep(0.1)
 
@@ -143,7 +144,7 @@ class Run:
         await self.host.stop()
         self.host.boot()
         async with asyncio.timeout(END_SECONDS):
-            while not self.host.is_serving:
+            while not self.host.is_serving:  # noqa: ASYNC110 - in virtual time
                 await asyncio.sleep(0.05)
 
     # ------------------------------------------------------------ faults
@@ -181,11 +182,10 @@ class Run:
     def _pause(self) -> None:
         self.host.pause(self.rng.choice((0.05, 0.3, 1.0, 3.0)))
 
-    async def _slow_disk(self) -> None:
+    def _slow_disk(self) -> None:
         self.counts["slow disks"] += 1
         self.host.disk.latency = self.rng.choice((0.02, 0.2, 1.0))
-        await asyncio.sleep(self.rng.random() * 2)
-        self.host.disk.latency = 0.004
+        self.loop.call_later(self.rng.random() * 3, self.host.disk.be_quick)
 
     def _failed_sync(self) -> None:
         self.counts["failed syncs"] += 1
@@ -195,11 +195,10 @@ class Run:
         self.counts["failed databases"] += 1
         self.host.disk.fail_database()
 
-    async def _full_disk(self) -> None:
+    def _full_disk(self) -> None:
         self.counts["full disks"] += 1
         self.host.disk.fill()
-        await asyncio.sleep(self.rng.random() * 3)
-        self.host.disk.empty()
+        self.loop.call_later(self.rng.random() * 3, self.host.disk.empty)
 
     def _clock_jump(self) -> None:
         self.counts["clock jumps"] += 1
@@ -212,7 +211,6 @@ class Run:
             self.host.boot()
 
     def _heal(self) -> None:
-        self.host.disk.latency = 0.004
         self.host.disk.heal()
         if self.host.life is None:
             self.host.boot()
@@ -224,7 +222,9 @@ class Run:
         found = checkers.check_writes(record)
         found += checkers.check_locks(record)
         found += checkers.check_leases(record, work.sessions)
-        found += checkers.check_watches(record, work.watched, work.lost, WATCHED_SPACES)
+        found += checkers.check_watches(
+            record, work.watched, work.lost, WATCHED_SPACES, self._watched_until
+        )
         found += checkers.check_reads(record, work.reads)
         found += checkers.check_topics(record)
         if self.host.node is not None:

@@ -13,19 +13,21 @@ def check_watches(
     watched: dict[int, list[Event]],
     lost: dict[int, list[tuple[int, int]]],
     spaces: dict[int, int],
+    last: int,
 ) -> list[str]:
-    """Compare what every watcher saw with the history of its space."""
+    """Compare what every watcher saw with the history of its space, up to a revision."""
     found: list[str] = []
     for number, events in watched.items():
         gaps = lost.get(number, [])
         expected = [
             _facts(event)
             for revision in record.revisions
-            if not any(first <= revision.number < end for first, end in gaps)
+            if revision.number <= last
+            and not any(first <= revision.number < end for first, end in gaps)
             for space, event in revision.events
             if space == spaces[number]
         ]
-        told = [_facts(event) for event in events]
+        told = [_facts(event) for event in events if event.kv.mod_revision <= last]
         if told != expected:
             found.append(f"watcher {number} {_difference(told, expected)}")
         found += _check_before(record, number, events, spaces[number])
