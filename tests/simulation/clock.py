@@ -122,7 +122,7 @@ class Life:
         self._is_paused = False
         self._waiting: deque[Callable[[], Any]] = deque()
         self._at_end: dict[object, Callable[[], None]] = {}
-        self._kept: list[object] = []
+        self._kept: list[Any] = []
         self.context = contextvars.copy_context()
         self.context.run(_LIFE.set, self)
 
@@ -130,12 +130,22 @@ class Life:
         """Run something of this life, now or when the pause is over, or never."""
         if self.is_over:
             # Kept, because dropping a suspended coroutine would run its clean-up code.
-            self._kept.append((callback, args))
+            self._kept.append((callback, *args))
         elif self._is_paused:
             inside = contextvars.copy_context()
             self._waiting.append(partial(inside.run, self.run, callback, *args))
         else:
             callback(*args)
+
+    def bury(self) -> None:
+        """After the run: let clean-up code run after all, now that it changes nothing any more."""
+        self.is_over = self._is_paused = False
+        left = list(self._waiting)
+        left += [partial(*each) for each in self._kept if isinstance(each, tuple)]
+        self._waiting.clear()
+        self._kept.clear()
+        for callback in left:
+            self._loop.call_soon(callback, context=contextvars.Context())
 
     def start(self, work: Any) -> asyncio.Task[Any]:
         """Start a task that belongs to this life."""

@@ -49,6 +49,7 @@ class Host:
         self.wall_offset_ms = 0
         self.booted_at = loop.now
         self.life: Life | None = None
+        self.lives: list[Life] = []
         self.node: Node | None = None
         self.failures: list[BaseException] = []
         self._rng = rng
@@ -72,6 +73,7 @@ class Host:
         """Start the member."""
         assert self.life is None
         self.life = Life(self.loop)
+        self.lives.append(self.life)
         self.booted_at = self.loop.now - self._rng.random() * 1000
         node = Node(self.config, DOMAINS, Surroundings(self, self._rng.getrandbits(64)))
         self._running = self.life.start(self._run(node))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 from collections import Counter
@@ -76,13 +77,28 @@ class Run:
         found = self.record.violations
         if not found:
             found += self._judge()
+        digest = self.record.digest()
+        self._clean_up()
         self.counts += self.host.counts + self.workload.counts
         self.counts["retries"] = sum(client.retries for client in self._clients)
         self.counts["torn logs"] = self.host.disk.torn
         self.counts["entries"] = len(self.record.chains)
         self.counts["revisions"] = len(self.record.revisions)
         self.counts["acknowledged"] = len(self.record.told)
-        return Result(self.seed, found, self.record.digest(), self.counts)
+        return Result(self.seed, found, digest, self.counts)
+
+    def _clean_up(self) -> None:
+        """Let every task end, those of crashed members too."""
+        asyncio.set_event_loop(self.loop)
+        for life in self.host.lives:
+            life.bury()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(NothingLeft):
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        asyncio.set_event_loop(None)
+        self.loop.close()
 
     async def _play(self) -> None:
         self.host.boot()
