@@ -140,7 +140,7 @@ class Life:
     def bury(self) -> None:
         """After the run: let clean-up code run after all, now that it changes nothing any more."""
         self.is_over = self._is_paused = False
-        left = list(self._waiting)
+        left: list[Callable[[], Any]] = list(self._waiting)
         left += [partial(*each) for each in self._kept if isinstance(each, tuple)]
         self._waiting.clear()
         self._kept.clear()
