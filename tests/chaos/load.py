@@ -125,8 +125,9 @@ class Load:
     async def finish(self) -> list[str]:
         """Let every client come to its end, and judge."""
         self._is_ending = True
-        await asyncio.gather(*self._tasks)
-        async with self.client() as client:
+        async with asyncio.timeout(CATCH_UP_SECONDS):
+            await asyncio.gather(*self._tasks)
+        async with asyncio.timeout(2 * CATCH_UP_SECONDS), self.client() as client:
             last = (await client.kv.put(PREFIX + b"end", b"")).revision
             await self._until_caught_up(last)
             return await self._verdict(client, last)

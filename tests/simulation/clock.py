@@ -141,7 +141,7 @@ class Life:
         """After the run: let clean-up code run after all, now that it changes nothing any more."""
         self.is_over = self._is_paused = False
         left: list[Callable[[], Any]] = list(self._waiting)
-        left += [partial(*each) for each in self._kept if isinstance(each, tuple)]
+        left += [partial(each[0], *each[1:]) for each in self._kept if isinstance(each, tuple)]
         self._waiting.clear()
         self._kept.clear()
         for callback in left:
