@@ -6,8 +6,6 @@ either delivers all of them up to a point or breaks at that point; nothing is ke
 and nothing of an old link is sent again on a new one.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Final, Protocol
@@ -75,13 +73,21 @@ class SnapshotSink(Protocol):
 
 
 class PeerHandler(Protocol):
-    """The node, as the transport sees it. Calls come on the event loop and must not block."""
+    """The node, as the transport sees it.
+
+    Calls come on the event loop and must not block. None comes from within a call of the node's to
+    the network: what `PeerNetwork.send` or `set_peers` causes is told in a later turn of the loop.
+    """
 
     def hello(self) -> PeerHello:
         """Say who we are now; the transport fills in purpose, target and refusal."""
 
     def admit(self, hello: PeerHello) -> str:
-        """Return why a peer is refused (other cluster, removed, other directory), else ""."""
+        """Return why a peer is refused (other cluster, removed, other directory), else "".
+
+        Asked about whoever dials us for a link or a snapshot, and about whoever answers our own
+        hello. Not asked about inquiries: a member that joins knows neither cluster nor itself.
+        """
 
     def received(self, member: int, frame: bytes) -> None:
         """Take one frame of the incoming link of a member; they come in order."""
@@ -98,11 +104,15 @@ class PeerHandler(Protocol):
     def deserted(self, member: int) -> None:
         """Hear that a member's process is gone.
 
-        Its link to us ended, and dialling it again was refused or met another incarnation.
+        Its link to us ended, and dialling it again was refused or met another incarnation. Told
+        once per broken link; never when only the connection was cut.
         """
 
     def refused(self, member: int, reason: str) -> None:
-        """Hear that a member, or we in its answer, found that we do not belong together."""
+        """Hear that a member, or we on its answer, found that we do not belong together.
+
+        The link is tried again all the same. Told when the reason changes, not with every try.
+        """
 
     def open_snapshot(self, member: int, head: bytes) -> SnapshotSink:
         """Begin to receive a snapshot; an exception refuses it with its text."""
@@ -128,7 +138,8 @@ class PeerNetwork(Protocol):
         """Queue a frame on the outgoing link.
 
         Returns:
-            False if it was dropped: the link is down or has too much unsent.
+            False if it was dropped: the link is down or has too much unsent. True promises order,
+            not arrival: the frame comes after all earlier ones, unless the link breaks before it.
         """
 
     def is_linked(self, member: int) -> bool:
@@ -136,6 +147,9 @@ class PeerNetwork(Protocol):
 
     async def send_snapshot(self, member: int, head: bytes, chunks: AsyncIterator[bytes]) -> None:
         """Stream a snapshot on a connection of its own; return once the other's sink finished.
+
+        If the connection breaks it is made anew, and the stream goes on where it was. Cancelling
+        this aborts the other's sink. `chunks` is closed in any case.
 
         Args:
             member: Whom to.
@@ -149,6 +163,8 @@ class PeerNetwork(Protocol):
 
     async def inquire(self, url: str) -> bytes:
         """Ask whoever listens at a peer URL for its `PeerHandler.describe`.
+
+        Works before `start` as well.
 
         Raises:
             PeerUnreachable: Nobody answers there.
