@@ -158,6 +158,7 @@ def machine_batch(machine: Machine) -> StateBatch:
     for client, row in machine.requests.dump_changes().items():
         batch.put("requests", client, row)
     for member in changes.members:
-        batch.put("members", member, msgspec.msgpack.encode(machine.members[member]))
+        known = machine.members.get(member)
+        batch.put("members", member, None if known is None else msgspec.msgpack.encode(known))
     batch.meta = machine.meta()
     return batch

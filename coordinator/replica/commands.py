@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from coordinator.keyspace.records import SYSTEM, USER, upper_bound
+from coordinator.replica import membership
 from coordinator.replica.entry import EntryTxn, check_id
 from coordinator.replica.members import Member
 from coordinator.replica.tickets import check_guard
@@ -21,7 +22,7 @@ from coordinator.wire.command import (
     TimerFire,
 )
 from coordinator_sdk.errors import NoSpace, NotFound
-from coordinator_sdk.protocol.cluster import ClientRegister
+from coordinator_sdk.protocol.cluster import ClientRegister, MemberChangeResult, MemberUpdate
 from coordinator_sdk.protocol.kv import (
     Compact,
     CompactResult,
@@ -155,11 +156,13 @@ def apply_sweep(txn: EntryTxn, command: Sweep) -> None:
 
 
 def apply_member_publish(txn: EntryTxn, command: MemberPublish) -> None:
-    """Take note of a member's name, addresses and data directory."""
+    """Take note of a member's name, addresses and data directory, to which it is bound now."""
     check_id(command.member, "member")
     machine = txn.machine
+    if command.member in machine.removed:
+        raise NotFound(membership.NOT_FOUND, member=f"{command.member:016x}", removed=True)
     known = machine.members.get(command.member)
-    if known is not None and known.data_directory != command.data_directory:
+    if known is not None and known.data_directory not in (0, command.data_directory):
         raise NotFound(
             f"member {command.member:016x} is bound to another data directory",
             member=f"{command.member:016x}",
@@ -170,8 +173,15 @@ def apply_member_publish(txn: EntryTxn, command: MemberPublish) -> None:
         command.client_urls,
         command.data_directory,
         command.format,
+        (known.peer_urls if known is not None else []) or sorted(command.peer_urls),
+        known is not None and known.promote_when_ready,
     )
-    machine.changes.members[command.member] = None
+    machine.note_member(command.member)
+
+
+def apply_member_update(txn: EntryTxn, command: MemberUpdate) -> MemberChangeResult:
+    """Change the peer URLs of a member."""
+    return membership.update(txn.machine, command)
 
 
 def apply_quota_set(txn: EntryTxn, command: QuotaSet) -> None:
@@ -203,6 +213,7 @@ CORE: dict[type[Any], Callable[[EntryTxn, Any], Any]] = {
     ClientRegister: apply_client_register,
     Sweep: apply_sweep,
     MemberPublish: apply_member_publish,
+    MemberUpdate: apply_member_update,
     QuotaSet: apply_quota_set,
     AlarmSet: apply_alarm_set,
 }

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from coordinator.keyspace.keyspace import Keyspace
 from coordinator.keyspace.records import Events, Row, row_of
-from coordinator.replica import commands
+from coordinator.replica import commands, membership
 from coordinator.replica.domain import Domain, Meta
 from coordinator.replica.entry import EntryTxn
 from coordinator.replica.requests import Outcome, RequestTable, StoredOutcome
@@ -31,12 +31,14 @@ from coordinator.wire import systemkey
 from coordinator.wire.command import CommandCodec, Envelope
 from coordinator.wire.raft import ConfState, Entry
 from coordinator_sdk.errors import Internal, NoSpace, NotApplied, OutcomeUnknown, error_from_wire
+from coordinator_sdk.protocol.cluster import MemberChangeResult
 from coordinator_sdk.protocol.kv import KeyValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from coordinator.replica.members import Member
+    from coordinator.replica.membership import Decision
 
 HOOKS_PER_ENTRY: Final = 1000
 """Records whose ``on_lease_end`` runs in one entry; the rest wait for continuation entries."""
@@ -71,7 +73,7 @@ class Changes:
             version, lease, value).
         dropped: (mod_revision, sub) of versions that compaction dropped.
         leases: Records of leases that changed; None for one that is gone.
-        members: Members that changed.
+        members: Members that changed or are gone.
     """
 
     def __init__(self) -> None:
@@ -106,11 +108,15 @@ class Machine:
         for domain in domains:
             self.applies.update(domain.commands)
             self.consuming |= frozenset(domain.consuming)
-        self.codec = CommandCodec(tuple(self.applies))
+        self.codec = CommandCodec((*self.applies, *membership.CHANGES))
         self.keyspace = keyspace or Keyspace()
         self.requests = RequestTable(_result_types(self.applies))
         self.timers = TimerTable()
         self.members: dict[int, Member] = {}
+        self.members_version = 0
+        """Counts the changes of the members and the configuration that this process has seen."""
+        self.removed: dict[int, None] = {}
+        """Members that are gone for good."""
         self.alarms: dict[tuple[int, str], None] = {}
         self.hooks: deque[KeyValue] = deque()
         """Records of ended leases whose domain has not been told yet."""
@@ -146,6 +152,7 @@ class Machine:
             "keyspace": _encode(self.keyspace.meta),
             "hooks": _encode(list(self.hooks)),
             "alarms": [list(alarm) for alarm in self.alarms],
+            "removed": list(self.removed),
         }
 
     def load_meta(self, meta: dict[str, Any]) -> None:
@@ -158,6 +165,7 @@ class Machine:
         self.conf_state = msgspec.msgpack.decode(meta["conf_state"], type=ConfState)
         self.hooks = deque(msgspec.msgpack.decode(meta["hooks"], type=list[KeyValue]))
         self.alarms = dict.fromkeys((member, alarm) for member, alarm in meta["alarms"])
+        self.removed = dict.fromkeys(meta.get("removed", ()))
 
     def apply(self, entry: Entry) -> Applied | Generator[None, None, Applied]:
         """Apply the next entry.
@@ -178,7 +186,7 @@ class Machine:
         envelope = self.codec.decode(entry.data)
         if envelope.clock_ms > self.clock_ms:
             self.clock_ms = envelope.clock_ms
-        if envelope.client and (known := self._known(envelope)) is not None:
+        if envelope.client and (known := self.known(envelope)) is not None:
             return self._finish(entry, None, known, [])
         meta = Meta(
             entry.index,
@@ -229,23 +237,24 @@ class Machine:
             if self.on_fault is not None:
                 self.on_fault(entry, error)
             error = Internal("applying the command failed by a mistake of ours; nothing changed")
-        return self._finish(entry, envelope, self._refusal(error), [])
+        return self._finish(entry, envelope, self.refusal(error), [])
 
-    def _known(self, envelope: Envelope[Any]) -> Outcome | None:
+    def known(self, envelope: Envelope[Any]) -> Outcome | None:
         """Give the outcome of an earlier try, or the refusal to try, or None for a first try."""
         try:
             stored = self.requests.find(envelope.client, envelope.sequence, envelope.body)
         except (NotApplied, OutcomeUnknown) as error:
-            return self._refusal(error)
+            return self.refusal(error)
         if stored is not None:
             return _outcome_of(stored)
         if self.requests.is_full(envelope.client, envelope.floor):
-            return self._refusal(
+            return self.refusal(
                 NotApplied("too many changes of this client are in flight", limit="in_flight")
             )
         return None
 
-    def _refusal(self, error: Any) -> Outcome:
+    def refusal(self, error: Any) -> Outcome:
+        """Give the outcome of a command that was refused."""
         return Outcome(self.keyspace.revision, None, (error.code, error.message, error.details))
 
     def _finish(
@@ -293,10 +302,27 @@ class Machine:
         # One call over the whole: several of them cost more than the hashing.
         self.chain = hashlib.blake2b(b"".join(parts), digest_size=16).digest()
 
-    def apply_conf_state(self, entry: Entry, conf_state: ConfState) -> Applied:
-        """Book an entry that changed the configuration of the group."""
-        self.conf_state = conf_state
-        return self._finish(entry, None, None, [])
+    def apply_conf_change(self, entry: Entry, decision: Decision, conf_state: ConfState) -> Applied:
+        """Book an entry that changed the configuration of the group, or was refused to.
+
+        Args:
+            entry: The entry.
+            decision: What `membership.decide` said of it.
+            conf_state: The configuration that the consensus core has taken up.
+        """
+        assert entry.index == self.index + 1, (entry.index, self.index)
+        if conf_state != self.conf_state:
+            self.conf_state = conf_state
+            self.members_version += 1
+        envelope, outcome = decision.envelope, decision.outcome
+        if envelope is not None and outcome is None:
+            outcome = Outcome(self.keyspace.revision, membership.take_up(self, envelope.body))
+        return self._finish(entry, envelope, outcome, [])
+
+    def note_member(self, member: int) -> None:
+        """Note that a member of the table changed, or is gone."""
+        self.changes.members[member] = None
+        self.members_version += 1
 
     def end_lease_hooks(self, txn: EntryTxn, records: Iterator[KeyValue]) -> None:
         """Tell the domains of records that went with a lease, as many as one entry may."""
@@ -330,10 +356,13 @@ def _outcome_of(stored: StoredOutcome) -> Outcome:
 
 
 def _result_types(applies: dict[type[Any], Any]) -> dict[str, Any]:
-    return {
+    types = {
         kind.__struct_config__.tag: get_type_hints(apply).get("return", Any)
         for kind, apply in applies.items()
     }
+    for kind in membership.CHANGES:
+        types[kind.__struct_config__.tag] = MemberChangeResult
+    return types
 
 
 def outcome_error(outcome: Outcome) -> Exception | None:

@@ -17,10 +17,12 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from coordinator.raft import LOCAL_APPEND, LOCAL_APPLY, MemoryStorage, RawNode, hard_state_of
 from coordinator.raft.errors import ProposalDropped
+from coordinator.replica import membership
 from coordinator.replica.deadlines import LeaderClock
 from coordinator.replica.machine import Applied, Machine
 from coordinator.replica.requests import Outcome
@@ -214,39 +216,67 @@ class Replica:
 
     def _propose_queued(self) -> None:
         proposals, self._queue = self._queue, []
-        raw = self.raw
-        term = raw.term
-        clock_ms = max(self.wall_ms, self.machine.clock_ms)
-        encode = self.machine.codec.encode
-        try:
-            payloads = [
-                encode(
-                    Envelope(
-                        FORMAT,
-                        proposal.client,
-                        proposal.sequence,
-                        proposal.floor,
-                        proposal.actor,
-                        proposal.origin,
-                        proposal.cause,
-                        proposal.trace,
-                        clock_ms,
-                        proposal.body,
-                    )
-                )
-                for proposal in proposals
-            ]
-            first = raw.last_index + 1
-            raw.propose(payloads)
-        except ProposalDropped:
-            error = Unavailable("the member can't take proposals at the moment; try again")
-            for proposal in proposals:
-                self._refuse(proposal, error)
+        changes = [each for each in proposals if type(each.body) in membership.CHANGES]
+        if changes:
+            proposals = [each for each in proposals if type(each.body) not in membership.CHANGES]
+            self._propose_change(changes)
+        if not proposals:
             return
-        in_flight = self._in_flight
+        encode = self._encode
+        payloads = [encode(proposal) for proposal in proposals]
+        first = self.raw.last_index + 1
+        try:
+            self.raw.propose(payloads)
+        except ProposalDropped:
+            self._refuse_dropped(proposals)
+        else:
+            self._note_in_flight(proposals, first)
+
+    def _propose_change(self, changes: list[Proposal]) -> None:
+        """Propose one change of the members; the others wait until it has been applied."""
+        raw = self.raw
+        if raw.is_leader and raw.raft.pending_conf_index > raw.applied:
+            self._queue += changes
+            return
+        self._queue += changes[1:]
+        change = msgspec.structs.replace(
+            membership.conf_change_of(changes[0].body), context=self._encode(changes[0])
+        )
+        first = raw.last_index + 1
+        try:
+            raw.propose_conf_change(change)
+        except ProposalDropped:
+            self._refuse_dropped(changes[:1])
+        else:
+            self._note_in_flight(changes[:1], first)
+
+    def _encode(self, proposal: Proposal) -> bytes:
+        machine = self.machine
+        return machine.codec.encode(
+            Envelope(
+                FORMAT,
+                proposal.client,
+                proposal.sequence,
+                proposal.floor,
+                proposal.actor,
+                proposal.origin,
+                proposal.cause,
+                proposal.trace,
+                max(self.wall_ms, machine.clock_ms),
+                proposal.body,
+            )
+        )
+
+    def _refuse_dropped(self, proposals: list[Proposal]) -> None:
+        error = Unavailable("the member can't take proposals at the moment; try again")
+        for proposal in proposals:
+            self._refuse(proposal, error)
+
+    def _note_in_flight(self, proposals: list[Proposal], first: int) -> None:
+        term = self.raw.term
         for index, proposal in enumerate(proposals, first):
             proposal.term = term
-            in_flight[index] = proposal
+            self._in_flight[index] = proposal
 
     def _may_read(self) -> bool:
         """Let reads wait while a new leader does not know yet what was committed before it.
@@ -360,8 +390,9 @@ class Replica:
         if entry.type != EntryType.NORMAL:
             change = decode_conf_change(entry)
             assert change is not None
-            self.machine.apply_conf_state(entry, self.raw.apply_conf_change(change))
-            self._applied(entry, Applied(entry.index, None, []))
+            decision = membership.decide(self.machine, change)
+            state = self.raw.apply_conf_change(decision.change)
+            self._applied(entry, self.machine.apply_conf_change(entry, decision, state))
             return True
         applied = self.machine.apply(entry)
         if type(applied) is not Applied:

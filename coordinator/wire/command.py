@@ -1,7 +1,8 @@
 """Commands: what the data of a normal log entry holds.
 
 One command is one entry. A client's change is the very struct that the client sent; the
-structs below are the commands that members propose on their own.
+structs below are the commands that members propose on their own. A change of the members is an
+entry of its own kind, whose context is the envelope.
 """
 
 from __future__ import annotations
@@ -76,13 +77,17 @@ class Sweep(Struct, array_like=True, tag="kv.sweep"):
 
 
 class MemberPublish(Struct, array_like=True, tag="members.publish"):
-    """A member makes itself known: name, addresses, data directory, newest format."""
+    """A member makes itself known: name, addresses, data directory, newest format.
+
+    ``peer_urls`` is for a member that nobody gave any: those in the table stay otherwise.
+    """
 
     member: Id
     name: str
     client_urls: list[str]
     data_directory: Id
     format: int = FORMAT
+    peer_urls: list[str] = []
 
 
 class QuotaSet(Struct, array_like=True, tag="kv.quota"):

@@ -271,6 +271,8 @@ def state_of(machine: Machine) -> dict[str, Any]:
         ],
         "hooks": list(machine.hooks),
         "members": machine.members,
+        "removed": list(machine.removed),
+        "configuration": machine.conf_state,
         "alarms": list(machine.alarms),
         "quota": machine.quota_bytes,
     }

@@ -61,19 +61,78 @@ class ClusterMembers(Struct, array_like=True, tag="cluster.members"):
 
 
 class MemberInfo(Struct, array_like=True):
-    """A member of the cluster."""
+    """A member of the cluster.
+
+    ``is_started``: it has taken part and made itself known. ``promote_when_ready``: a learner
+    that becomes a voter by itself once it has caught up.
+    """
 
     member: Id
     name: str = ""
     peer_urls: list[str] = []
     client_urls: list[str] = []
     is_learner: bool = False
+    is_started: bool = True
+    promote_when_ready: bool = False
 
 
 class ClusterMembersResult(Struct, array_like=True):
     """Answer to `ClusterMembers`."""
 
     members: list[MemberInfo]
+
+
+class MemberAdd(Struct, array_like=True, tag="members.add"):
+    """Add a member. ``member`` is its id; with 0 the server chooses one.
+
+    A learner gets everything and does not count for quorums until it is promoted: by
+    `MemberPromote`, or by itself as soon as it has caught up.
+    """
+
+    peer_urls: list[str]
+    name: str = ""
+    is_learner: bool = True
+    promote_when_ready: bool = False
+    member: Id = 0
+
+
+class MemberRemove(Struct, array_like=True, tag="members.remove"):
+    """Remove a member for good: its id is never accepted again."""
+
+    member: Id
+
+
+class MemberPromote(Struct, array_like=True, tag="members.promote"):
+    """Make a voter of a learner that has caught up."""
+
+    member: Id
+
+
+class MemberUpdate(Struct, array_like=True, tag="members.update"):
+    """Change the peer URLs of a member."""
+
+    member: Id
+    peer_urls: list[str]
+
+
+class MemberChangeResult(Struct, array_like=True):
+    """Answer to a change of the members: the member at hand, and all members after it."""
+
+    member: MemberInfo
+    members: list[MemberInfo]
+
+
+class LeaderMove(Struct, array_like=True, tag="cluster.move_leader"):
+    """Hand leadership over to ``member``; 0 for the voter that is the most up to date."""
+
+    member: Id = 0
+
+
+class LeaderMoveResult(Struct, array_like=True):
+    """Answer to `LeaderMove`: who led before, and who leads now."""
+
+    former: Id
+    leader: Id
 
 
 class ClusterStatusResult(Struct, array_like=True):
