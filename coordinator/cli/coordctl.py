@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from coordinator import __version__
 from coordinator.cli import (
+    discovery,
     election,
     endpoint,
     kv,
@@ -75,6 +76,7 @@ def build_parser() -> Parser:
         session,
         endpoint,
         member,
+        discovery,
     ):
         module.add(nouns)
     nouns.command("version", show_version, "", "print the version of coordctl")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from coordinator.domains.discovery.commands import DOMAIN as _discovery
 from coordinator.domains.elections.commands import DOMAIN as _elections
 from coordinator.domains.locks.commands import DOMAIN as _locks
 from coordinator.domains.services.commands import DOMAIN as _services
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from coordinator.api.registry import DomainApi
     from coordinator.replica.domain import Domain
 
-DOMAINS: tuple[Domain, ...] = (_services, _topics, _locks, _elections)
+DOMAINS: tuple[Domain, ...] = (_services, _topics, _locks, _elections, _discovery)
 """Every domain: the only list there is."""
 
 

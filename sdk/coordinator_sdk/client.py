@@ -9,6 +9,7 @@ from ._connection import Connection
 from ._endpoints import DEFAULT_ENDPOINT, Endpoint, RetryPolicy, parse_endpoint
 from .cluster import Cluster
 from .credentials import TLS, Auth
+from .discovery import Discovery
 from .elections import Elections
 from .errors import InvalidRequest
 from .kv import KV
@@ -63,6 +64,7 @@ class Client:
         locks: Exclusive, fair, fenced locks.
         elections: One leader out of many candidates.
         topics: Durable publish and subscribe.
+        discovery: Tokens for clusters to be.
         cluster: Members and their state.
     """
 
@@ -114,6 +116,7 @@ class Client:
         self.locks = Locks(link, self.sessions, namespace)
         self.elections = Elections(link, self.sessions, namespace)
         self.topics = Topics(link, namespace)
+        self.discovery = Discovery(link, namespace)
         self.cluster = Cluster(link)
 
     async def connect(self) -> Self:

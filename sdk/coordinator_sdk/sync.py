@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from . import client as _client
 from . import cluster as _cluster
+from . import discovery as _discovery
 from . import elections as _elections
 from . import kv as _kv
 from . import leases as _leases
@@ -329,6 +330,14 @@ class Topics(Face[_topics.Topics]):
     subscribers = blocking(_topics.Topics.subscribers)
 
 
+class Discovery(Face[_discovery.Discovery]):
+    """See `coordinator_sdk.discovery.Discovery`."""
+
+    new = blocking(_discovery.Discovery.new)
+    get = blocking(_discovery.Discovery.get)
+    register = blocking(_discovery.Discovery.register)
+
+
 class Cluster(Face[_cluster.Cluster]):
     """See `coordinator_sdk.cluster.Cluster`."""
 
@@ -372,6 +381,7 @@ class Client(Face[_client.Client]):
         self.locks = Locks(self._portal, inner.locks)
         self.elections = Elections(self._portal, inner.elections)
         self.topics = Topics(self._portal, inner.topics)
+        self.discovery = Discovery(self._portal, inner.discovery)
         self.cluster = Cluster(self._portal, inner.cluster)
 
     connected = Attribute(bool)

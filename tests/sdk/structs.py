@@ -10,6 +10,7 @@ from msgspec import Struct, inspect
 
 from coordinator_sdk.protocol import (
     cluster,
+    discovery,
     elections,
     kv,
     locks,
@@ -26,7 +27,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 def every_struct() -> list[type[Struct]]:
     """Every struct of the contract that can travel on its own."""
-    modules = [cluster, elections, kv, locks, services, sessions, tickets, topics]
+    modules = [cluster, discovery, elections, kv, locks, services, sessions, tickets, topics]
     found = {
         kind
         for module in modules

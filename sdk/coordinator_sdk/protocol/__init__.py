@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import cluster, elections, frames, kv, locks, services, sessions, topics
+from . import cluster, discovery, elections, frames, kv, locks, services, sessions, topics
 
 REQUESTS: tuple[type[Any], ...] = (
     kv.Put,
@@ -29,6 +29,7 @@ REQUESTS: tuple[type[Any], ...] = (
     *topics.REQUESTS,
     *locks.REQUESTS,
     *elections.REQUESTS,
+    *discovery.REQUESTS,
     *cluster.REQUESTS,
 )
 """Every operation a client may send."""
@@ -36,6 +37,7 @@ REQUESTS: tuple[type[Any], ...] = (
 __all__ = [
     "REQUESTS",
     "cluster",
+    "discovery",
     "elections",
     "frames",
     "kv",

@@ -1,0 +1,1 @@
+"""Discovery: how the members of a cluster to be find each other."""
