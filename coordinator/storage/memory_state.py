@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 from coordinator.storage import schema
-from coordinator.storage.errors import NoSpace, StorageClosed, StorageError
+from coordinator.storage.errors import ArchiveDamaged, NoSpace, StorageClosed, StorageError
 from coordinator.storage.state import (
     DUMP_BYTES,
     LOAD_ROWS,
@@ -21,6 +21,7 @@ from coordinator.storage.state import (
     row_bytes,
     whole_revisions,
 )
+from coordinator.storage.stream import SnapshotHeader, SnapshotReader, SnapshotRows
 
 
 class MemoryDatabase:
@@ -30,6 +31,8 @@ class MemoryDatabase:
         is_full: Whether every write is refused with NoSpace.
         failure: What every write from now on raises; None for nothing.
         is_lying: Whether writes are acknowledged without being durable: `crash` loses them.
+        beside: A snapshot that was received and is durable, but not installed; see
+            `MemoryInstaller`.
     """
 
     def __init__(self) -> None:
@@ -38,6 +41,7 @@ class MemoryDatabase:
         self.failure: StorageError | None = None
         self.is_lying = False
         self.rows = _Rows()
+        self.beside: _Rows | None = None
         self._durable: _Rows | None = None
 
     def write(self, batch: StateBatch) -> None:
@@ -53,6 +57,17 @@ class MemoryDatabase:
         elif not self.is_lying:
             self._durable = None
         self.rows.apply(batch)
+
+    def finish_install(self, index: int | None) -> bool:
+        """Put a noted snapshot in the place of the rows; see `snapshot.finish_install`."""
+        beside, self.beside = self.beside, None
+        if beside is None or index is None or _index_of(beside) != index:
+            return False
+        if self.failure is not None:
+            self.beside = beside
+            raise self.failure
+        self.rows, self._durable = beside, None
+        return True
 
     def crash(self) -> None:
         """Lose what a lying disk did not write."""
@@ -130,6 +145,14 @@ class MemoryStateStore:
         records: dict[Any, bytes] = dict(self._rows().tables[name])
         return {key: records[key] for key in sorted(records)}
 
+    async def load_records(
+        self, name: str, batch_rows: int = LOAD_ROWS
+    ) -> AsyncIterator[list[tuple[Any, bytes]]]:
+        """See `StateStore.load_records`."""
+        records = list((await self.load_table(name)).items())
+        for start in range(0, len(records), batch_rows):
+            yield records[start : start + batch_rows]
+
     async def load_versions(self, batch_rows: int = LOAD_ROWS) -> AsyncIterator[list[VersionRow]]:
         """See `StateStore.load_versions`."""
         rows = self._sorted()
@@ -187,7 +210,76 @@ class MemoryStateStore:
         return [versions[pair] for pair in sorted(versions)]
 
     def _index(self) -> int:
-        raw = self.database.rows.meta.get("applied_index")
-        index = 0 if raw is None else decode_meta(raw)
-        assert isinstance(index, int)
-        return index
+        return _index_of(self.database.rows)
+
+
+def _index_of(rows: _Rows) -> int:
+    raw = rows.meta.get("applied_index")
+    index = 0 if raw is None else decode_meta(raw)
+    assert isinstance(index, int)
+    return index
+
+
+class MemoryInstaller:
+    """Writes an incoming snapshot beside a database in memory; see `SnapshotInstaller`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        """Prepare to write beside a database; nothing happens to it yet."""
+        self._database = database
+        self._reader = SnapshotReader()
+        self._rows = _Rows()
+
+    @property
+    def header(self) -> SnapshotHeader | None:
+        """See `SnapshotInstaller.header`."""
+        return self._reader.header
+
+    async def write(self, chunk: bytes) -> None:
+        """See `SnapshotInstaller.write`."""
+        part = self._reader.take(chunk)
+        self._require_disk()
+        if isinstance(part, SnapshotHeader):
+            self._database.beside = None
+            self._rows.meta = dict(part.facts)
+        elif part is not None:
+            self._insert(part)
+
+    async def finish(self) -> SnapshotHeader:
+        """See `SnapshotInstaller.finish`."""
+        header = self._reader.require_complete()
+        self._require_disk()
+        self._database.beside = self._rows
+        return header
+
+    async def open(self) -> MemoryStateStore:
+        """See `SnapshotInstaller.open`."""
+        database = MemoryDatabase()
+        database.rows = self._rows
+        return MemoryStateStore(database)
+
+    async def abort(self) -> None:
+        """See `SnapshotInstaller.abort`."""
+        if self._database.beside is self._rows:
+            self._database.beside = None
+        self._rows = _Rows()
+
+    def _insert(self, part: SnapshotRows) -> None:
+        """Take rows in; of what a database cannot hold, only keys that are no keys are noticed."""
+        try:
+            if part.table == schema.versions.name:
+                pairs = {(row[0], row[1]): tuple(row) for row in part.rows}
+                known: dict[Any, Any] = self._rows.versions
+            else:
+                pairs = {row[0]: row[1] for row in part.rows}
+                known = self._rows.tables[part.table]
+        except TypeError as error:
+            raise ArchiveDamaged(f"the snapshot has impossible rows: {error}") from None
+        if len(pairs) < len(part.rows) or any(key in known for key in pairs):
+            raise ArchiveDamaged("the snapshot has impossible rows: one comes twice")
+        known.update(pairs)
+
+    def _require_disk(self) -> None:
+        if self._database.failure is not None:
+            raise self._database.failure
+        if self._database.is_full:
+            raise NoSpace("no space left while writing a snapshot")

@@ -3,13 +3,14 @@
 The real ones and their twins in memory keep these promises alike; the contract tests say which.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from coordinator.storage.errors import StorageError
 from coordinator.storage.group import BatchCallback, LogState
 from coordinator.storage.record import LogBatch
 from coordinator.storage.state import StateBatch, VersionId, VersionRow
+from coordinator.storage.stream import SnapshotHeader
 
 
 class LogPort(Protocol):
@@ -56,6 +57,11 @@ class StatePort(Protocol):
     async def load_table(self, name: str) -> dict[Any, bytes]:
         """Return a table of records, in the order of its keys."""
 
+    def load_records(
+        self, name: str, batch_rows: int = ...
+    ) -> AsyncIterator[list[tuple[Any, bytes]]]:
+        """Yield a table of records in order."""
+
     def load_versions(self, batch_rows: int = ...) -> AsyncIterator[list[VersionRow]]:
         """Yield all versions in order."""
 
@@ -65,8 +71,31 @@ class StatePort(Protocol):
     async def fetch_revisions(self, first: int, last: int, limit: int) -> list[VersionRow]:
         """Return whole revisions of a range, about `limit` rows."""
 
+    def dump(self, batch_bytes: int = ...) -> AsyncGenerator[tuple[str, list[Any]], None]:
+        """Yield every row of one pinned state, as (table, rows)."""
+
     async def write(self, batch: StateBatch) -> None:
         """Write a batch as one durable transaction."""
 
     async def close(self) -> None:
         """Close all connections."""
+
+
+class InstallerPort(Protocol):
+    """A snapshot on its way in; see `snapshot.SnapshotInstaller`."""
+
+    @property
+    def header(self) -> SnapshotHeader | None:
+        """What the snapshot is of; None before the first chunk."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the next chunk."""
+
+    async def finish(self) -> SnapshotHeader:
+        """Make the complete snapshot durable beside the database."""
+
+    async def open(self) -> StatePort:
+        """Open what `finish` made durable, only to read."""
+
+    async def abort(self) -> None:
+        """Remove what has been written, finished or not."""

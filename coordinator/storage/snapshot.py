@@ -1,9 +1,6 @@
-"""The state of one member on its way to another: a stream of rows, and its installation.
+"""The state of one member on its way into another: installing a snapshot.
 
-Imports this room only. The stream is a series of chunks, each a MessagePack array: one
-`SnapshotHeader`, any number of `SnapshotRows`, one `SnapshotEnd` with a SHA-256 of all chunks
-before it. It holds rows and no pages, so that sender and receiver may differ in everything but the
-schema.
+Imports this room only; the stream itself is `stream.py`.
 
 Installation, so that a crash at any step leaves a member that can start:
 
@@ -16,66 +13,26 @@ installation that was noted, and removes what is left of one that was not.
 """
 
 import asyncio
-import contextlib
-import hashlib
 import os
-from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
-import msgspec
 from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.storage import schema
-from coordinator.storage.errors import ArchiveDamaged, SchemaTooNew, StateDamaged
+from coordinator.storage.errors import ArchiveDamaged, StateDamaged
 from coordinator.storage.files import DiskFiles, discard, translate
 from coordinator.storage.migrate import create_private_file, schema_revision
 from coordinator.storage.state import (
-    DUMP_BYTES,
-    decode_meta,
+    StateStore,
     open_engine,
     select_meta,
     translate_state,
 )
-
-FORMAT: Final = 1
-"""Version of the stream; a newer one is refused."""
+from coordinator.storage.stream import SnapshotHeader, SnapshotReader, SnapshotRows
 
 INSTALL_SUFFIX: Final = ".install"
-
-
-class SnapshotHeader(msgspec.Struct, array_like=True, tag=0, frozen=True):
-    """What a snapshot is of."""
-
-    format: int
-    schema: str
-    """Schema revision of the sender."""
-    columns: dict[str, list[str]]
-    """The tables that follow, each with its columns in the order of the rows."""
-    facts: dict[str, bytes]
-    """The single facts, as stored; see `fact`."""
-
-    def fact(self, name: str) -> Any:
-        """Return a single fact, such as "applied_index"; None if the sender does not know it."""
-        raw = self.facts.get(name)
-        return None if raw is None else decode_meta(raw)
-
-
-class SnapshotRows(msgspec.Struct, array_like=True, tag=1, frozen=True):
-    """Some rows of one table."""
-
-    table: str
-    rows: list[Any]
-
-
-class SnapshotEnd(msgspec.Struct, array_like=True, tag=2, frozen=True):
-    """The end of a snapshot."""
-
-    rows_total: int
-    sha256: bytes
-    """Of all chunks before this one."""
-
 
 _IMPOSSIBLE_ROWS: Final = (
     exc.DataError,
@@ -84,78 +41,6 @@ _IMPOSSIBLE_ROWS: Final = (
     exc.ProgrammingError,
 )
 """What SQLite says of rows that no table of ours can have held."""
-
-_encoder: Final = msgspec.msgpack.Encoder()
-_Chunk = SnapshotHeader | SnapshotRows | SnapshotEnd
-_decoder: Final[msgspec.msgpack.Decoder[_Chunk]] = msgspec.msgpack.Decoder(_Chunk)
-
-
-class Dumpable(Protocol):
-    """A state database to make a snapshot of."""
-
-    def dump(self, batch_bytes: int = ...) -> AsyncGenerator[tuple[str, list[Any]], None]:
-        """Yield every row of one pinned state; see `StateStore.dump`."""
-
-
-async def read_snapshot(
-    store: Dumpable, chunk_bytes: int = DUMP_BYTES
-) -> AsyncGenerator[bytes, None]:
-    """Yield the chunks of a snapshot of one state of the database.
-
-    The state is pinned when the first chunk is asked for and let go after the last one. Decode the
-    first chunk with `read_header` to know which state it is.
-
-    Args:
-        store: The database.
-        chunk_bytes: About the size of a chunk; one with a single large row may exceed it.
-    """
-    digest = hashlib.sha256()
-    rows_total = 0
-    async with contextlib.aclosing(store.dump(chunk_bytes)) as dump:
-        async for table, rows in dump:
-            if table == schema.meta.name:
-                chunk = _encoder.encode(_header_of(dict(rows)))
-            else:
-                chunk = _encoder.encode(SnapshotRows(table, rows))
-                rows_total += len(rows)
-            digest.update(chunk)
-            yield chunk
-    yield _encoder.encode(SnapshotEnd(rows_total, digest.digest()))
-
-
-def _columns() -> dict[str, list[str]]:
-    tables = (schema.versions, *schema.RECORD_TABLES.values())
-    return {str(table.name): [str(name) for name in table.columns.keys()] for table in tables}
-
-
-def _header_of(facts: dict[str, bytes]) -> SnapshotHeader:
-    return SnapshotHeader(FORMAT, schema.SCHEMA_HEAD, _columns(), facts)
-
-
-def read_header(chunk: bytes) -> SnapshotHeader:
-    """Return the header of a snapshot from its first chunk.
-
-    Raises:
-        ArchiveDamaged: The chunk is not the beginning of a snapshot.
-        SchemaTooNew: A newer release made it.
-    """
-    header = _decode(chunk)
-    if not isinstance(header, SnapshotHeader):
-        raise ArchiveDamaged("the snapshot does not begin with its header")
-    if header.format > FORMAT or header.schema not in schema.SCHEMA_REVISIONS:
-        raise SchemaTooNew("the snapshot", header.schema, schema.SCHEMA_HEAD)
-    if header.schema != schema.SCHEMA_HEAD or header.columns != _columns():
-        raise ArchiveDamaged(
-            f"the snapshot has schema {header.schema}, this release cannot read it"
-        )
-    return header
-
-
-def _decode(chunk: bytes) -> _Chunk:
-    try:
-        return _decoder.decode(chunk)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ArchiveDamaged(f"the snapshot has an unreadable chunk: {error}") from None
 
 
 class SnapshotInstaller:
@@ -166,14 +51,15 @@ class SnapshotInstaller:
 
     def __init__(self, state_path: str | os.PathLike[str]) -> None:
         """Prepare to write beside the database at `state_path`; nothing happens on disk yet."""
-        self.header: SnapshotHeader | None = None
-        """What the snapshot is of; None before the first chunk."""
         self._path = Path(f"{os.fspath(state_path)}{INSTALL_SUFFIX}")
         self._engine = open_engine(self._path, is_scratch=True)
         self._connection: AsyncConnection | None = None
-        self._digest = hashlib.sha256()
-        self._rows_total = 0
-        self._end: SnapshotEnd | None = None
+        self._reader = SnapshotReader()
+
+    @property
+    def header(self) -> SnapshotHeader | None:
+        """What the snapshot is of; None before the first chunk."""
+        return self._reader.header
 
     async def write(self, chunk: bytes) -> None:
         """Take the next chunk.
@@ -184,20 +70,12 @@ class SnapshotInstaller:
             NoSpace: The disk is full; only `abort` is left.
             StorageFailed: The disk failed.
         """
-        if self._end is not None:
-            raise ArchiveDamaged("the snapshot goes on after its end")
-        if self._connection is None:
-            self.header = read_header(chunk)
-            self._connection = await self._begin(self.header)
-        else:
-            part = _decode(chunk)
-            if isinstance(part, SnapshotEnd):
-                self._check(part)
-                return
-            if not isinstance(part, SnapshotRows):
-                raise ArchiveDamaged("the snapshot has a second header")
+        part = self._reader.take(chunk)
+        if isinstance(part, SnapshotHeader):
+            self._connection = await self._begin(part)
+        elif part is not None:
+            assert self._connection is not None
             await self._insert(self._connection, part)
-        self._digest.update(chunk)
 
     async def finish(self) -> SnapshotHeader:
         """Make the complete snapshot durable beside the database and return its header.
@@ -207,25 +85,28 @@ class SnapshotInstaller:
             NoSpace: The disk is full.
             StorageFailed: The disk failed.
         """
-        if self.header is None or self._connection is None or self._end is None:
-            raise ArchiveDamaged("the snapshot is incomplete")
+        header = self._reader.require_complete()
+        assert self._connection is not None
         try:
             await self._connection.exec_driver_sql("COMMIT")
         except exc.SQLAlchemyError as error:
             raise translate_state(error, f"writing {self._path}") from error
         await self._close()
         await asyncio.to_thread(_sync_file, self._path)
-        return self.header
+        return header
+
+    async def open(self) -> StateStore:
+        """Open what `finish` made durable, to read it where it lies; close it before it moves.
+
+        Raises:
+            StateDamaged: It cannot be read back.
+        """
+        return await StateStore.open_beside(self._path)
 
     async def abort(self) -> None:
-        """Remove what has been written."""
+        """Remove what has been written, finished or not."""
         await self._close()
         await asyncio.to_thread(_remove_install, self._path)
-
-    def _check(self, end: SnapshotEnd) -> None:
-        if (end.rows_total, end.sha256) != (self._rows_total, self._digest.digest()):
-            raise ArchiveDamaged("the snapshot is not what was sent: its checksum differs")
-        self._end = end
 
     async def _begin(self, header: SnapshotHeader) -> AsyncConnection:
         try:
@@ -245,16 +126,10 @@ class SnapshotInstaller:
         return connection
 
     async def _insert(self, connection: AsyncConnection, part: SnapshotRows) -> None:
-        table = schema.metadata.tables.get(part.table)
-        if table is None or part.table not in _columns():
-            raise ArchiveDamaged(f"the snapshot has rows of an unknown table {part.table!r}")
-        width = len(table.columns)
-        if any(not isinstance(row, list) or len(row) != width for row in part.rows):
-            raise ArchiveDamaged(f"the snapshot has misshapen rows of table {part.table}")
-        self._rows_total += len(part.rows)
+        insert = schema.insert_statement(schema.metadata.tables[part.table])
         rows = [tuple(row) for row in part.rows]
         try:
-            await connection.exec_driver_sql(schema.insert_statement(table), rows)
+            await connection.exec_driver_sql(insert, rows)
         except (*_IMPOSSIBLE_ROWS, OverflowError) as error:
             raise ArchiveDamaged(f"the snapshot has impossible rows: {error}") from None
         except exc.SQLAlchemyError as error:

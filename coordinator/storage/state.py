@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 from sqlalchemy import URL, Table, event, exc
@@ -46,6 +47,7 @@ _PRAGMAS: Final = (
     "trusted_schema = OFF",
 )
 _SCRATCH_PRAGMAS: Final = ("journal_mode = OFF", "synchronous = OFF", "cache_size = -16384")
+_READING_PRAGMAS: Final = ("cache_size = -16384", "trusted_schema = OFF")
 
 _PAIRS_PER_QUERY: Final = 400
 _SELECT_VERSIONS: Final = schema.select_statement(schema.versions)
@@ -129,7 +131,21 @@ class StateStore:
             StorageFailed: The disk failed.
         """
         await asyncio.to_thread(upgrade, path)
-        store = cls(Path(path), open_engine(Path(path)))
+        return await cls._open(Path(path), open_engine(Path(path)))
+
+    @classmethod
+    async def open_beside(cls, path: str | os.PathLike[str]) -> "StateStore":
+        """Open a complete database that nobody writes to, only to read; leaves no trace.
+
+        Raises:
+            StateDamaged: The file is not a state database, or is damaged.
+            StorageFailed: It cannot be read.
+        """
+        return await cls._open(Path(path), open_immutable(Path(path)))
+
+    @classmethod
+    async def _open(cls, path: Path, engine: AsyncEngine) -> "StateStore":
+        store = cls(path, engine)
         try:
             store._writer = await store._connect()
             index = (await store.load_meta()).get("applied_index", 0)
@@ -174,6 +190,19 @@ class StateStore:
         """
         rows = await self._fetch(schema.select_statement(schema.RECORD_TABLES[name]), ())
         return dict(rows)
+
+    async def load_records(
+        self, name: str, batch_rows: int = LOAD_ROWS
+    ) -> AsyncIterator[list[tuple[Any, bytes]]]:
+        """Yield a table of records in the order of its keys, in lists of `batch_rows`.
+
+        Raises:
+            KeyError: There is no such table.
+        """
+        query = schema.select_statement(schema.RECORD_TABLES[name])
+        async with self.snapshot() as connection:
+            async for rows in stream_rows(connection, query, batch_rows):
+                yield rows
 
     async def load_versions(self, batch_rows: int = LOAD_ROWS) -> AsyncIterator[list[VersionRow]]:
         """Yield all versions in the order of (mod_revision, sub), in lists of `batch_rows`."""
@@ -374,15 +403,26 @@ def open_engine(path: Path, *, is_scratch: bool = False) -> AsyncEngine:
         is_scratch: Whether the file is worthless until it is complete: nothing in it is protected
             against a crash, and the one who fills it makes it durable.
     """
+    url = URL.create("sqlite+aiosqlite", database=str(path))
+    return _engine(url, _SCRATCH_PRAGMAS if is_scratch else _PRAGMAS)
+
+
+def open_immutable(path: Path) -> AsyncEngine:
+    """Return an engine for a database that nobody writes to; it creates no file beside it."""
+    query = {"immutable": "1", "uri": "true"}
+    database = f"file:{quote(str(path))}"
+    return _engine(URL.create("sqlite+aiosqlite", database=database, query=query), _READING_PRAGMAS)
+
+
+def _engine(url: URL, pragmas: tuple[str, ...]) -> AsyncEngine:
     engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
+        url,
         # Transactions are begun and ended in so many words, not by the driver's guess.
         isolation_level="AUTOCOMMIT",
         pool_size=4,
         max_overflow=-1,
         pool_reset_on_return=None,
     )
-    pragmas = _SCRATCH_PRAGMAS if is_scratch else _PRAGMAS
 
     def set_pragmas(connection: Any, _record: object) -> None:
         cursor = connection.cursor()

@@ -12,17 +12,16 @@ import pytest
 from coordinator.storage import schema
 from coordinator.storage.errors import ArchiveDamaged, SchemaTooNew, StorageError
 from coordinator.storage.memory_state import MemoryStateStore
-from coordinator.storage.snapshot import (
+from coordinator.storage.snapshot import SnapshotInstaller, finish_install
+from coordinator.storage.state import StateStore
+from coordinator.storage.stream import (
     FORMAT,
     SnapshotEnd,
     SnapshotHeader,
-    SnapshotInstaller,
     SnapshotRows,
-    finish_install,
     read_header,
     read_snapshot,
 )
-from coordinator.storage.state import StateStore
 from tests.storage.test_state_contract import all_versions, batch, row
 
 

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from coordinator.storage import schema
-from coordinator.storage.errors import NoSpace, StorageClosed
-from coordinator.storage.memory_state import MemoryDatabase, MemoryStateStore
-from coordinator.storage.snapshot import SnapshotInstaller, finish_install, read_snapshot
+from coordinator.storage.errors import ArchiveDamaged, NoSpace, StorageClosed
+from coordinator.storage.memory_state import MemoryDatabase, MemoryInstaller, MemoryStateStore
+from coordinator.storage.ports import InstallerPort
+from coordinator.storage.snapshot import SnapshotInstaller, finish_install
 from coordinator.storage.state import StateBatch, StateStore, VersionRow
+from coordinator.storage.stream import read_snapshot
 
 
 class Bench:
@@ -24,6 +26,19 @@ class Bench:
         await self.store.close()
         await self.open()
 
+    def installer(self) -> InstallerPort:
+        raise NotImplementedError
+
+    def finish_install(self, index: int | None) -> bool:
+        raise NotImplementedError
+
+    async def install(self, index: int | None) -> bool:
+        """Close, put a received snapshot in the place of the database, open again."""
+        await self.store.close()
+        is_installed = self.finish_install(index)
+        await self.open()
+        return is_installed
+
 
 class DiskBench(Bench):
     def __init__(self, path: Path) -> None:
@@ -32,6 +47,12 @@ class DiskBench(Bench):
     async def open(self) -> None:
         self.store = await StateStore.open(self.path)
 
+    def installer(self) -> InstallerPort:
+        return SnapshotInstaller(self.path)
+
+    def finish_install(self, index: int | None) -> bool:
+        return finish_install(self.path, index)
+
 
 class MemoryBench(Bench):
     def __init__(self) -> None:
@@ -39,6 +60,12 @@ class MemoryBench(Bench):
 
     async def open(self) -> None:
         self.store = MemoryStateStore(self.database)
+
+    def installer(self) -> InstallerPort:
+        return MemoryInstaller(self.database)
+
+    def finish_install(self, index: int | None) -> bool:
+        return self.database.finish_install(index)
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -174,49 +201,122 @@ async def test_check_passes_on_a_sound_database(bench: Bench):
     await bench.store.check()
 
 
-async def test_snapshot_makes_an_equal_database(bench: Bench, tmp_path: Path):
-    """A snapshot, sent in chunks and installed elsewhere, holds every row of the original."""
-    change = batch(9, *(row(n, size=80) for n in range(2, 500)), revision=499, chain=b"\x07")
+async def snapshot_of(index: int, count: int, **facts: Any) -> list[bytes]:
+    """Return the chunks of a snapshot of another database, one of the other kind or the same."""
+    store = MemoryStateStore()
+    change = batch(index, *(row(n, size=80) for n in range(2, count)), revision=count, **facts)
     change.put("leases", 5, b"five")
     change.put("members", 1, b"one")
-    await bench.store.write(change)
-    path = tmp_path / "other.db"
-    installer = SnapshotInstaller(path)
-    chunks = [chunk async for chunk in read_snapshot(bench.store, chunk_bytes=4096)]
-    assert len(chunks) > 5
+    await store.write(change)
+    return [chunk async for chunk in read_snapshot(store, chunk_bytes=4096)]
+
+
+async def receive(installer: InstallerPort, chunks: list[bytes]) -> None:
     for chunk in chunks:
         await installer.write(chunk)
-    header = await installer.finish()
-    assert (header.fact("applied_index"), header.fact("chain")) == (9, b"\x07")
-    assert header.fact("nothing") is None
-    assert finish_install(path, 9)
-    other = await StateStore.open(path)
-    try:
-        assert other.durable_index == 9
-        assert await other.load_meta() == await bench.store.load_meta()
-        assert await all_versions(other) == await all_versions(bench.store)
-        for name in schema.RECORD_TABLES:
-            assert await other.load_table(name) == await bench.store.load_table(name)
-    finally:
-        await other.close()
+    await installer.finish()
 
 
-async def test_snapshot_does_not_see_later_writes(bench: Bench, tmp_path: Path):
+async def test_snapshot_makes_an_equal_database(bench: Bench):
+    """A snapshot, sent in chunks and installed, holds every row of the original."""
+    chunks = await snapshot_of(9, 500, chain=b"\x07")
+    assert len(chunks) > 5
+    await bench.store.write(batch(3, row(2), row(700)))
+    installer = bench.installer()
+    await receive(installer, chunks)
+    assert installer.header is not None
+    assert installer.header.fact("applied_index") == 9
+    assert installer.header.fact("chain") == b"\x07"
+    assert installer.header.fact("nothing") is None
+    assert await bench.install(9)
+    assert bench.store.durable_index == 9
+    assert await all_versions(bench.store) == [row(n, size=80) for n in range(2, 500)]
+    assert await bench.store.load_table("leases") == {5: b"five"}
+    assert await bench.store.load_table("timers") == {}
+    assert await bench.store.load_table("members") == {1: b"one"}
+    assert not await bench.install(9)
+    assert bench.store.durable_index == 9
+
+
+async def test_received_snapshot_is_read_where_it_lies(bench: Bench):
+    """A received snapshot can be read before it is installed, and changes nothing by then."""
+    await bench.store.write(batch(3, row(2), revision=2))
+    installer = bench.installer()
+    await receive(installer, await snapshot_of(9, 40))
+    beside = await installer.open()
+    assert beside.durable_index == 9
+    assert (await beside.load_meta())["revision"] == 40
+    assert await all_versions(beside) == [row(n, size=80) for n in range(2, 40)]
+    assert [rows async for rows in beside.load_records("members", 5)] == [[(1, b"one")]]
+    await beside.close()
+    assert await all_versions(bench.store) == [row(2)]
+    assert await bench.install(9)
+    assert bench.store.durable_index == 9
+
+
+@pytest.mark.parametrize("noted", [None, 5, 10])
+async def test_snapshot_that_was_not_noted_is_removed(bench: Bench, noted: int | None):
+    """A received snapshot that the log does not know is removed; the database stays."""
+    await bench.store.write(batch(3, row(2)))
+    await receive(bench.installer(), await snapshot_of(9, 40))
+    assert not await bench.install(noted)
+    assert await all_versions(bench.store) == [row(2)]
+    assert not await bench.install(9)
+
+
+async def test_abandoned_installation_leaves_the_database(bench: Bench):
+    """An installation that is given up, at any time, leaves the database as it was."""
+    await bench.store.write(batch(3, row(2)))
+    chunks = await snapshot_of(9, 400)
+    for count in (0, 1, 3, len(chunks)):
+        installer = bench.installer()
+        for chunk in chunks[:count]:
+            await installer.write(chunk)
+        if count == len(chunks):
+            await installer.finish()
+        await installer.abort()
+        assert not await bench.install(9)
+        assert await all_versions(bench.store) == [row(2)]
+
+
+async def test_altered_stream_is_refused(bench: Bench):
+    """A snapshot with a wrong bit, a missing piece or one too many is never finished."""
+    chunks = await snapshot_of(9, 100)
+    altered = [chunks[:-1], chunks[1:], [*chunks[:2], *chunks[3:]], [*chunks, chunks[-1]]]
+    for position in range(0, len(chunks[1]), 97):
+        flipped = bytearray(chunks[1])
+        flipped[position] ^= 1 << position % 8
+        altered.append([chunks[0], bytes(flipped), *chunks[2:]])
+    for wrong in altered:
+        installer = bench.installer()
+        with pytest.raises(ArchiveDamaged):
+            await receive(installer, wrong)
+        await installer.abort()
+    assert not await bench.install(9)
+
+
+async def test_snapshot_does_not_see_later_writes(bench: Bench):
     """A snapshot stays at the state of its first chunk while writing goes on."""
     await bench.store.write(batch(1, *(row(n) for n in range(2, 50)), revision=49))
     stream = read_snapshot(bench.store, chunk_bytes=256)
     chunks = [await anext(stream)]
     await bench.store.write(batch(2, row(50), revision=50))
     chunks += [chunk async for chunk in stream]
-    installer = SnapshotInstaller(tmp_path / "other.db")
-    for chunk in chunks:
-        await installer.write(chunk)
-    header = await installer.finish()
-    assert (header.fact("applied_index"), header.fact("revision")) == (1, 49)
-    finish_install(tmp_path / "other.db", 1)
-    other = await StateStore.open(tmp_path / "other.db")
-    assert len(await all_versions(other)) == 48
-    await other.close()
+    await receive(bench.installer(), chunks)
+    assert await bench.install(1)
+    assert len(await all_versions(bench.store)) == 48
+    assert (await bench.store.load_meta())["revision"] == 49
+
+
+async def test_records_come_in_portions(bench: Bench):
+    """A table of records is read in order, in lists no longer than asked for."""
+    change = batch(1)
+    for number in (4, 2, 9, 1, 7):
+        change.put("timers", b"%d" % number, b"timer")
+    await bench.store.write(change)
+    portions = [rows async for rows in bench.store.load_records("timers", 2)]
+    assert [len(rows) for rows in portions] == [2, 2, 1]
+    assert [key for rows in portions for key, _ in rows] == [b"1", b"2", b"4", b"7", b"9"]
 
 
 async def test_memory_switches():
