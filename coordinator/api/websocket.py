@@ -423,7 +423,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
             return
         items = self._items
         if not items:
-            self._loop.call_soon(self._flush)
+            self.node.soon(self._flush)
         items.append(item)
         self._size += len(item)
         if self._size > self.limits.output_bytes and len(items) > 1:

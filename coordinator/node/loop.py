@@ -86,6 +86,8 @@ class TurnLoop:
         self._loop = asyncio.get_running_loop()
         self._is_scheduled = False
         self._is_stopped = False
+        self._is_turning = False
+        self._at_end: list[Callable[[], None]] = []
         self._writes: deque[tuple[Append, list[bool]]] = deque()
         self._ticker: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
@@ -107,6 +109,17 @@ class TurnLoop:
             self._is_scheduled = True
             self._loop.call_soon(self._run)
 
+    def soon(self, work: Callable[[], None]) -> None:
+        """Call ``work`` before anything else is waited for.
+
+        What a turn has caused is done at its end, at once: an answer leaves before the member
+        goes on with its own affairs.
+        """
+        if self._is_turning:
+            self._at_end.append(work)
+        else:
+            self._loop.call_soon(work)
+
     def _tick(self) -> None:
         if self._is_stopped:
             return
@@ -127,7 +140,21 @@ class TurnLoop:
     def _run(self) -> None:
         self._is_scheduled = False
         if not self._is_stopped:
+            self._is_turning = True
             self._guarded(self._turn)
+            self._is_turning = False
+            self._finish()
+
+    def _finish(self) -> None:
+        """Do what the turn has caused so far."""
+        while self._at_end:
+            due, self._at_end = self._at_end, []
+            for work in due:
+                try:
+                    work()
+                except Exception as error:  # One client's trouble, not the member's.
+                    context = {"message": "an answer broke", "exception": error}
+                    self._loop.call_exception_handler(context)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Any exception in here is a broken invariant: stop, never limp."""
@@ -153,6 +180,8 @@ class TurnLoop:
             if self._apply():
                 self.schedule()
                 return
+            if not replica.has_work:
+                return
 
     def _apply(self) -> bool:
         """Apply what is committed, for one slice of time; True if more is left."""
@@ -162,6 +191,7 @@ class TurnLoop:
         more = replica.apply()
         while more and now_ns() < deadline:
             more = replica.apply()
+        self._finish()
         self._after_apply()
         return more
 

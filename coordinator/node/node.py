@@ -287,6 +287,10 @@ class Node:
         self.replica.read(confirmed, applied=False)
         self._loop.schedule()
 
+    def soon(self, work: Callable[[], None]) -> None:
+        """Call ``work`` at the end of the turn under way, or in the next one of the event loop."""
+        self._loop.soon(work)
+
     def lease_remaining_ms(self, lease: int) -> int:
         """Give how long a lease lives on; -1 if it does not exist."""
         return self.replica.clock.remaining_ms(lease, self._now_ms())

@@ -340,6 +340,11 @@ class Replica:
             else:
                 self._outgoing.append(message)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn would do anything."""
+        return bool(self._queue or self._reads or self._outgoing) or self.raw.has_ready()
+
     # Applying.
 
     @property

@@ -46,10 +46,10 @@ from coordinator.storage.segments import (
 SPACE_RETRY_SECONDS: Final = 1.0
 
 QUICK_SYNC_SECONDS: Final = 0.0005
-"""A disk whose recent syncs all took less is quick: `write_now` may wait for it."""
+"""A disk whose recent syncs took less on average is quick: `write_now` may wait for it."""
 
-_FORGETTING: Final = 0.95
-"""By how much a slow sync counts less with each later one."""
+_FORGETTING: Final = 0.25
+"""By how much each sync moves that average."""
 
 Notify = Callable[[Callable[[], None]], object]
 """Runs a function in the caller's own thread, as `loop.call_soon_threadsafe` does."""
@@ -241,7 +241,7 @@ class LogWriter:
         started = perf_counter()
         outcome = self._group.turn()
         if outcome is not None:
-            self._sync_seconds = max(perf_counter() - started, self._sync_seconds * _FORGETTING)
+            self._sync_seconds += (perf_counter() - started - self._sync_seconds) * _FORGETTING
         return outcome
 
     def _tell(self, outcome: Outcome | None) -> None:
