@@ -1,0 +1,403 @@
+"""The network between members in one process: links in memory, with faults made from outside.
+
+Every member's `MemoryNetwork` hangs on one `MemorySwitchboard`. All time is that of the event loop
+and all chance comes from the generator given to the switchboard, so on a loop with virtual time a
+run can be repeated exactly. What a network calls back runs in the context in which it was
+started: a simulator that stops or ends what belongs to a context stops its links as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from coordinator.transport.errors import PeerRefused, PeerUnreachable
+from coordinator.transport.memory_link import Link
+from coordinator.transport.memory_stream import Stream, ask
+from coordinator.transport.ports import PEER_FORMAT, PeerHandler, PeerHello, Purpose
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import AsyncIterator, Mapping
+
+DIAL_SECONDS: Final = 0.25
+"""How long a dial waits for an answer."""
+REDIAL_SECONDS: Final = 0.05
+"""Pause after a dial that failed, about."""
+SILENCE_SECONDS: Final = 2.0
+"""How long something may stay undelivered before the connection counts as broken."""
+
+Fate = Callable[[str, str, bytes], Sequence[float] | None]
+
+
+class MemorySwitchboard:
+    """What lies between the members.
+
+    Args:
+        rng: Where chance comes from.
+        latency: Gives the seconds that a frame takes from one place to another; asked for each
+            frame. A link keeps its frames in order all the same.
+
+    Attributes:
+        fate: Decides about single frames, given (source, target, frame): None lets a frame take
+            its place in the link; otherwise a copy arrives after each of the given seconds, past
+            all others, and none at all if there are none. No real link does such a thing, but
+            what lies above has to be safe even then.
+        silence_seconds: How long something may stay undelivered before its connection breaks.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random,
+        latency: Callable[[str, str], float] = lambda source, target: 0.0,
+    ) -> None:
+        self.rng = rng
+        self.latency = latency
+        self.fate: Fate | None = None
+        self.silence_seconds = SILENCE_SECONDS
+        self._places: dict[str, str] = {}
+        self._listening: dict[str, MemoryNetwork] = {}
+        self._dark: dict[str, None] = {}
+        self._cut: dict[tuple[str, str], None] = {}
+        self._links: dict[Link, None] = {}
+
+    def open(self, place: str, urls: Sequence[str]) -> MemoryNetwork:
+        """Give a member its network.
+
+        Args:
+            place: The machine it runs on; faults are told by it.
+            urls: The peer URLs under which others reach it.
+        """
+        self._places.update(dict.fromkeys(urls, place))
+        return MemoryNetwork(self, place, tuple(urls))
+
+    # Faults.
+
+    def cut(self, source: str, target: str) -> None:
+        """Let nothing through in one direction; only the silence tells of it."""
+        self._cut[source, target] = None
+
+    def mend(self, source: str, target: str) -> None:
+        """Let everything through again; what waits in a link that still holds arrives late."""
+        self._cut.pop((source, target), None)
+        self._resume()
+
+    def mend_all(self) -> None:
+        """Undo every cut."""
+        self._cut.clear()
+        self._resume()
+
+    def break_link(self, source: str, target: str) -> bool:
+        """Break the link from one place to another, as a reset does; what is on its way is lost.
+
+        Returns:
+            Whether there was one.
+        """
+        found = [link for link in self._links if link.places == (source, target)]
+        for link in found:
+            link.break_off(is_target_told=True)
+        return bool(found)
+
+    def end(self, network: MemoryNetwork, *, is_silent: bool = False) -> None:
+        """Let a member's process die: its end of every connection is gone.
+
+        Args:
+            network: That of the member.
+            is_silent: The whole machine is gone and tells nobody: until another network is started
+                in its place, whoever dials it gets no answer, not even a refusal.
+        """
+        network.is_over = True
+        for url in network.urls:
+            if self._listening.get(url) is network:
+                del self._listening[url]
+        if is_silent:
+            self._dark[network.place] = None
+        for link in list(self._links):
+            if link.source is network:
+                link.source_ended(is_silent=is_silent)
+            elif link.target is network and not is_silent:
+                link.break_off(is_target_told=False)
+        for stream in list(network.streams):
+            stream.end_of(network, is_silent=is_silent)
+
+    # For networks and links.
+
+    def is_open(self, source: str, target: str) -> bool:
+        """Whether what is sent from one place reaches another."""
+        return (source, target) not in self._cut and target not in self._dark
+
+    def listen(self, network: MemoryNetwork) -> None:
+        """Have a network answer at its URLs.
+
+        Raises:
+            OSError: One of them is in use.
+        """
+        for url in network.urls:
+            if url in self._listening:
+                raise OSError(f"{url} is in use")
+        self._listening.update(dict.fromkeys(network.urls, network))
+        if network.place in self._dark:
+            # The machine is up again, and knows nothing of the connections it had.
+            del self._dark[network.place]
+            for link in list(self._links):
+                if link.target.place == network.place:
+                    link.break_off(is_target_told=False)
+
+    def reach(self, source: str, url: str) -> tuple[bool, MemoryNetwork | None]:
+        """Tell whether there is a way to a URL and back, and who listens there."""
+        place = self._places.get(url)
+        if place is None:
+            return True, None
+        is_open = self.is_open(source, place) and self.is_open(place, source)
+        return is_open, self._listening.get(url)
+
+    def draw(self, seconds: float) -> float:
+        """Give a pause of about that length."""
+        return seconds * (0.5 + self.rng.random())
+
+    def note(self, link: Link) -> None:
+        """Take note of a link that has come up."""
+        self._links[link] = None
+
+    def forget(self, link: Link) -> None:
+        """Take note that a link is gone."""
+        self._links.pop(link, None)
+
+    def _resume(self) -> None:
+        for link in list(self._links):
+            link.resume()
+
+
+class MemoryNetwork:
+    """The links of one member; see `PeerNetwork`. Made by `MemorySwitchboard.open`.
+
+    Attributes:
+        place: The machine the member runs on.
+        urls: Where it listens.
+        is_over: Its process has ended.
+        context: In which everything of this member runs.
+        streams: Snapshots that come and go.
+    """
+
+    def __init__(self, switchboard: MemorySwitchboard, place: str, urls: tuple[str, ...]) -> None:
+        self.switchboard = switchboard
+        self.place = place
+        self.urls = urls
+        self.is_over = False
+        self.handler: PeerHandler
+        self.context = contextvars.Context()
+        self.streams: dict[Stream, None] = {}
+        self.loop: asyncio.AbstractEventLoop
+        self._peers: dict[int, tuple[str, ...]] = {}
+        self._outgoing: dict[int, Link] = {}
+        self._incoming: dict[int, Link] = {}
+        self._attempts: dict[int, int] = {}
+        self._attempt = 0
+
+    async def start(self, handler: PeerHandler) -> None:
+        """See `PeerNetwork.start`."""
+        self.handler = handler
+        self.loop = asyncio.get_running_loop()
+        self.context = contextvars.copy_context()
+        self.switchboard.listen(self)
+        for member in self._peers:
+            self._dial(member)
+
+    def set_peers(self, peers: Mapping[int, Sequence[str]]) -> None:
+        """See `PeerNetwork.set_peers`."""
+        before, self._peers = self._peers, {peer: tuple(urls) for peer, urls in peers.items()}
+        for member in before:
+            if member not in self._peers:
+                self._attempts.pop(member, None)
+                link = self._outgoing.pop(member, None)
+                if link is not None:
+                    link.source_ended(is_silent=False)
+        if hasattr(self, "handler") and not self.is_over:
+            for member in self._peers:
+                if member not in before:
+                    self._dial(member)
+
+    def send(self, member: int, frame: bytes) -> bool:
+        """See `PeerNetwork.send`."""
+        link = self._outgoing.get(member)
+        if link is None or self.is_over:
+            return False
+        return link.send(frame)
+
+    def is_linked(self, member: int) -> bool:
+        """See `PeerNetwork.is_linked`."""
+        return member in self._outgoing
+
+    async def send_snapshot(self, member: int, head: bytes, chunks: AsyncIterator[bytes]) -> None:
+        """See `PeerNetwork.send_snapshot`."""
+        urls = self._peers.get(member, ())
+        for url in urls:
+            is_open, target = self.switchboard.reach(self.place, url)
+            if is_open and target is not None:
+                break
+        else:
+            await self.pass_time(DIAL_SECONDS)
+            raise PeerUnreachable(f"member {member:016x} does not answer")
+        stream = Stream(self, target)
+        await stream.send(self.greeting(Purpose.SNAPSHOT, member), head, chunks)
+
+    async def inquire(self, url: str) -> bytes:
+        """See `PeerNetwork.inquire`."""
+        is_open, target = self.switchboard.reach(self.place, url)
+        if not is_open or target is None:
+            await self.pass_time(DIAL_SECONDS if not is_open else 0.0)
+            raise PeerUnreachable(f"nobody answers at {url}")
+        hello = self.greeting(Purpose.INQUIRY, 0)
+
+        def answer() -> bytes:
+            refusal = target.check(hello)
+            if refusal:
+                raise PeerRefused(refusal)
+            return target.handler.describe()
+
+        return await ask(self, target, answer)
+
+    async def close(self) -> None:
+        """See `PeerNetwork.close`."""
+        self._attempts.clear()
+        self.switchboard.end(self)
+
+    # Between networks.
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, at least until others have had their turn."""
+        await asyncio.sleep(seconds)
+
+    def post(self, target: MemoryNetwork, call: Callable[..., Any], *args: Any) -> None:
+        """Have something called at another member once it has got there; or never."""
+        if self.switchboard.is_open(self.place, target.place):
+            delay = self.switchboard.latency(self.place, target.place)
+            self.loop.call_later(delay, target.run, call, *args, context=target.context)
+
+    def run(self, call: Callable[..., Any], *args: Any) -> None:
+        """Call something unless the process has ended meanwhile."""
+        if not self.is_over:
+            call(*args)
+
+    def later(self, seconds: float, call: Callable[..., Any], *args: Any) -> None:
+        """Call something in a while, unless the process has ended by then."""
+        self.loop.call_later(seconds, self.run, call, *args, context=self.context)
+
+    def greeting(self, purpose: Purpose, target: int, refusal: str = "") -> PeerHello:
+        """Give our hello for one connection."""
+        hello = self.handler.hello()
+        return PeerHello(
+            hello.format,
+            hello.cluster,
+            hello.member,
+            hello.directory,
+            hello.incarnation,
+            purpose,
+            target,
+            hello.release,
+            refusal,
+        )
+
+    def check(self, hello: PeerHello) -> str:
+        """Tell why a peer is refused, or nothing."""
+        if hello.format != PEER_FORMAT:
+            return f"format {hello.format} is spoken here by nobody; this is {PEER_FORMAT}"
+        mine = self.handler.hello().member
+        if hello.target and mine and hello.target != mine:
+            return f"this is member {mine:016x}, not {hello.target:016x}"
+        return self.handler.admit(hello)
+
+    # Dialling.
+
+    def _dial(self, member: int) -> None:
+        urls = self._peers.get(member)
+        if urls is None or member in self._outgoing:
+            return
+        self._attempt += 1
+        self._attempts[member] = attempt = self._attempt
+        is_open, target = self.switchboard.reach(self.place, urls[attempt % len(urls)])
+        if not is_open:
+            self.later(DIAL_SECONDS, self._dialled_in_vain, member, attempt)
+        elif target is None:
+            self.later(0.0, self._dialled_in_vain, member, attempt)
+        else:
+            hello = self.greeting(Purpose.LINK, member)
+            self.post(target, target.accept, self, hello, member, attempt)
+            self.later(DIAL_SECONDS, self._dialled_in_vain, member, attempt)
+
+    def _dialled_in_vain(self, member: int, attempt: int) -> None:
+        if self._attempts.get(member) == attempt and member not in self._outgoing:
+            self._attempts[member] = 0
+            self.later(self.switchboard.draw(REDIAL_SECONDS), self._dial_again, member)
+
+    def _dial_again(self, member: int) -> None:
+        if self._attempts.get(member) == 0:
+            self._dial(member)
+
+    def accept(self, dialler: MemoryNetwork, hello: PeerHello, member: int, attempt: int) -> None:
+        """Take a link that another member has dialled."""
+        refusal = self.check(hello)
+        link = Link(dialler, self, hello.member, member, hello.incarnation)
+        if not refusal:
+            old = self._incoming.get(hello.member)
+            self._incoming[hello.member] = link
+            if old is not None:
+                old.drop()
+                if old.incarnation != hello.incarnation:
+                    self._seen_dead(old)
+        answer = self.greeting(Purpose.LINK, hello.member, refusal)
+        self.post(dialler, dialler.answered, link, answer, attempt)
+
+    def answered(self, link: Link, answer: PeerHello, attempt: int) -> None:
+        """Learn whether the other member takes our link."""
+        member = link.member
+        if self._attempts.get(member) != attempt or member in self._outgoing:
+            link.drop()
+            return
+        refusal = answer.refusal or self.check(answer)
+        if refusal:
+            link.drop()
+            self.handler.refused(member, refusal)
+            self._dialled_in_vain(member, attempt)
+            return
+        self._outgoing[member] = link
+        self.switchboard.note(link)
+        self.handler.linked(member)
+
+    # The ends of links.
+
+    def link_down(self, link: Link) -> None:
+        """Learn that an outgoing link has broken."""
+        if self._outgoing.get(link.member) is link:
+            del self._outgoing[link.member]
+            self.handler.unreachable(link.member)
+            self._dial(link.member)
+
+    def link_ended(self, link: Link) -> None:
+        """Learn that an incoming link has ended; dial once to see whether the process lives."""
+        member = link.origin
+        if self._incoming.get(member) is not link:
+            return
+        del self._incoming[member]
+        for url in self._peers.get(member, ()):
+            is_open, target = self.switchboard.reach(self.place, url)
+            if not is_open:
+                return
+            if target is not None:
+                self.post(target, target.tell_incarnation, self, link)
+                return
+        if member in self._peers:
+            delay = 2 * self.switchboard.latency(self.place, link.source.place)
+            self.later(delay, self._seen_dead, link)
+
+    def tell_incarnation(self, dialler: MemoryNetwork, link: Link) -> None:
+        """Answer somebody who wants to know whether this process is still the same."""
+        incarnation = self.handler.hello().incarnation
+        if incarnation != link.incarnation:
+            self.post(dialler, dialler._seen_dead, link)
+
+    def _seen_dead(self, link: Link) -> None:
+        if link.origin in self._peers:
+            self.handler.deserted(link.origin)
