@@ -13,10 +13,13 @@ import contextvars
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from coordinator.transport.errors import PeerRefused, PeerUnreachable
+import msgspec
+
+from coordinator.transport.errors import CannotListen, PeerRefused, PeerUnreachable
+from coordinator.transport.greeting import answer, problem_of_answer, problem_of_caller
 from coordinator.transport.memory_link import Link
 from coordinator.transport.memory_stream import Stream, ask
-from coordinator.transport.ports import PEER_FORMAT, PeerHandler, PeerHello, Purpose
+from coordinator.transport.ports import PeerHandler, PeerHello, Purpose
 
 if TYPE_CHECKING:
     import random
@@ -132,11 +135,11 @@ class MemorySwitchboard:
         """Have a network answer at its URLs.
 
         Raises:
-            OSError: One of them is in use.
+            CannotListen: One of them is in use.
         """
         for url in network.urls:
             if url in self._listening:
-                raise OSError(f"{url} is in use")
+                raise CannotListen(f"{url} is in use")
         self._listening.update(dict.fromkeys(network.urls, network))
         if network.place in self._dark:
             # The machine is up again, and knows nothing of the connections it had.
@@ -195,6 +198,7 @@ class MemoryNetwork:
         self._incoming: dict[int, Link] = {}
         self._attempts: dict[int, int] = {}
         self._attempt = 0
+        self._refusals: dict[int, str] = {}
 
     async def start(self, handler: PeerHandler) -> None:
         """See `PeerNetwork.start`."""
@@ -251,13 +255,13 @@ class MemoryNetwork:
             raise PeerUnreachable(f"nobody answers at {url}")
         hello = self.greeting(Purpose.INQUIRY, 0)
 
-        def answer() -> bytes:
-            refusal = target.check(hello)
+        def describe() -> bytes:
+            refusal = target.check_caller(hello)
             if refusal:
                 raise PeerRefused(refusal)
             return target.handler.describe()
 
-        return await ask(self, target, answer)
+        return await ask(self, target, describe)
 
     async def close(self) -> None:
         """See `PeerNetwork.close`."""
@@ -285,28 +289,17 @@ class MemoryNetwork:
         """Call something in a while, unless the process has ended by then."""
         self.loop.call_later(seconds, self.run, call, *args, context=self.context)
 
-    def greeting(self, purpose: Purpose, target: int, refusal: str = "") -> PeerHello:
-        """Give our hello for one connection."""
-        hello = self.handler.hello()
-        return PeerHello(
-            hello.format,
-            hello.cluster,
-            hello.member,
-            hello.directory,
-            hello.incarnation,
-            purpose,
-            target,
-            hello.release,
-            refusal,
+    def greeting(self, purpose: Purpose, target: int) -> PeerHello:
+        """Give our hello for a connection that we dial."""
+        return msgspec.structs.replace(
+            self.handler.hello(), purpose=purpose, target=target, refusal=""
         )
 
-    def check(self, hello: PeerHello) -> str:
-        """Tell why a peer is refused, or nothing."""
-        if hello.format != PEER_FORMAT:
-            return f"format {hello.format} is spoken here by nobody; this is {PEER_FORMAT}"
-        mine = self.handler.hello().member
-        if hello.target and mine and hello.target != mine:
-            return f"this is member {mine:016x}, not {hello.target:016x}"
+    def check_caller(self, hello: PeerHello) -> str:
+        """Tell why whoever dials us is refused, or nothing."""
+        problem = problem_of_caller(hello, self.handler.hello())
+        if problem or hello.purpose == Purpose.INQUIRY:
+            return problem
         return self.handler.admit(hello)
 
     # Dialling.
@@ -338,7 +331,7 @@ class MemoryNetwork:
 
     def accept(self, dialler: MemoryNetwork, hello: PeerHello, member: int, attempt: int) -> None:
         """Take a link that another member has dialled."""
-        refusal = self.check(hello)
+        refusal = self.check_caller(hello)
         link = Link(dialler, self, hello.member, member, hello.incarnation)
         if not refusal:
             old = self._incoming.get(hello.member)
@@ -347,21 +340,24 @@ class MemoryNetwork:
                 old.drop()
                 if old.incarnation != hello.incarnation:
                     self._seen_dead(old)
-        answer = self.greeting(Purpose.LINK, hello.member, refusal)
-        self.post(dialler, dialler.answered, link, answer, attempt)
+        told = answer(self.handler.hello(), hello, refusal)
+        self.post(dialler, dialler.answered, link, told, attempt)
 
-    def answered(self, link: Link, answer: PeerHello, attempt: int) -> None:
+    def answered(self, link: Link, told: PeerHello, attempt: int) -> None:
         """Learn whether the other member takes our link."""
         member = link.member
         if self._attempts.get(member) != attempt or member in self._outgoing:
             link.drop()
             return
-        refusal = answer.refusal or self.check(answer)
+        refusal = told.refusal or problem_of_answer(told, member) or self.handler.admit(told)
         if refusal:
             link.drop()
-            self.handler.refused(member, refusal)
+            if self._refusals.get(member) != refusal:
+                self._refusals[member] = refusal
+                self.handler.refused(member, refusal)
             self._dialled_in_vain(member, attempt)
             return
+        self._refusals.pop(member, None)
         self._outgoing[member] = link
         self.switchboard.note(link)
         self.handler.linked(member)

@@ -142,7 +142,7 @@ class Stream:
         try:
             if await self._inbox.get() is BROKEN:
                 return
-            refusal = self._target.check(hello)
+            refusal = self._target.check_caller(hello)
             if refusal:
                 self._reply(refusal)
                 return

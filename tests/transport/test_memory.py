@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.transport.errors import PeerRefused, PeerUnreachable
+from coordinator.transport.errors import CannotListen, PeerRefused, PeerUnreachable
 from coordinator.transport.memory import MemoryNetwork, MemorySwitchboard
 from coordinator.transport.ports import PEER_FORMAT, PeerHello, Purpose, SnapshotSink
 from tests.simulation.clock import VirtualLoop
@@ -307,7 +307,7 @@ def test_wrong_target_is_refused():
         await one.network.start(one)
         await asyncio.sleep(0.5)
         assert not one.network.is_linked(3)
-        assert "not 0000000000000003" in one.reasons[0]
+        assert "not 3" in one.reasons[0]
 
     play(scene)
 
@@ -438,7 +438,7 @@ def test_address_is_used_once():
 
     async def scene(board: MemorySwitchboard) -> None:
         await pair(board)
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(CannotListen, match="in use"):
             await Peer(board, 2).start()
 
     play(scene)
