@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from coordinator.keyspace.keyspace import Meta
-from coordinator.keyspace.load import Loader
+from coordinator.node.bootstrap import (
+    CannotJoin,
+    Inquire,
+    Origin,
+    find_origin,
+    note_changed_flags,
+)
+from coordinator.node.loading import load_machine
+from coordinator.node.persistence import machine_batch
 from coordinator.node.surroundings import Directory
 from coordinator.raft import Config as RaftConfig
 from coordinator.raft import MemoryStorage, RawNode
+from coordinator.replica import membership
 from coordinator.replica.machine import Machine
-from coordinator.replica.members import Member
 from coordinator.replica.replica import Replica
-from coordinator.storage.errors import REMEDY, StateDamaged, StorageError
+from coordinator.storage.errors import REMEDY, DirectoryForeign, StateDamaged, StorageError
 from coordinator.storage.identity import Identity
 from coordinator.storage.ports import LogPort, StatePort
 from coordinator.storage.record import LogBatch
 from coordinator.wire.raft import ConfState, HardState, Snapshot, SnapshotMetadata
-from coordinator_sdk.errors import Internal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from coordinator.keyspace.records import Events
     from coordinator.node.surroundings import Surroundings
     from coordinator.replica.domain import Domain
+    from coordinator.replica.members import Member
     from coordinator.storage.recovery import LogContents
 
 FIRST_INDEX: Final = 1
@@ -49,6 +54,13 @@ class Booted:
     store: StatePort
     machine: Machine
     replica: Replica
+    peers: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """The other members and their peer URLs, as far as they are known."""
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether its cluster exists and it still has nothing of its state."""
+        return self.machine.index == 0
 
     @property
     def is_only_voter(self) -> bool:
@@ -66,10 +78,20 @@ async def boot(
     domains: Sequence[Domain],
     surroundings: Surroundings,
     on_events: Callable[[int, Events], None],
+    inquire: Inquire | None = None,
 ) -> Booted:
     """Open a data directory, or make one, and build the replica from it.
 
+    Args:
+        config: The settings. Those of the cluster count for the first start only.
+        domains: The domains to serve.
+        surroundings: The machine underneath.
+        on_events: Takes the changes of each revision.
+        inquire: Asks the member at a peer URL who is in its cluster; needed by one that joins.
+
     Raises:
+        ConfigError: The settings of the cluster do not fit together.
+        CannotJoin: The cluster can't be joined as they ask for.
         DirectoryRefused: It is in use, belongs to another program or a newer release.
         StorageDamaged: It can't be read back.
     """
@@ -79,21 +101,36 @@ async def boot(
         opened.callback(directory.close)
         log, contents = await directory.open_log(asyncio.get_running_loop().call_soon_threadsafe)
         opened.push_async_callback(asyncio.to_thread, log.close)
-        identity = directory.identity or directory.create_identity(
-            member_id=draw(62) + 1, cluster_id=draw(62) + 1
-        )
+        origin: Origin | None = None
+        if directory.identity is None:
+            origin = await find_origin(config, draw, inquire)
+            if origin.is_joining:
+                await _mark_joiner(log, contents)
+            directory.create_identity(member_id=origin.member_id, cluster_id=origin.cluster_id)
+        identity = directory.identity
+        assert identity is not None
+        noted = contents.install
+        await directory.finish_install(noted.index if noted is not None else None)
         store = await directory.open_state()
         opened.push_async_callback(store.close)
         machine = await load_machine(domains, store)
-        if machine.index == 0:
-            await _begin_group(machine, identity, log, contents)
+        peers: dict[int, tuple[str, ...]] = {}
+        if machine.index == 0 and _is_joiner(contents):
+            origin = origin or await find_origin(config, draw, inquire)
+            peers = _peers_of(origin, identity)
+        elif machine.index == 0:
+            origin = origin or await find_origin(config, draw, inquire)
+            await _begin_group(machine, identity, origin.members, store, log, contents)
         elif machine.index > contents.last_index:
             await _drop_log(machine, log, contents)
+        if machine.index:
+            peers = membership.peer_urls(machine, identity.member_id)
+            note_changed_flags(config, machine.members.get(identity.member_id))
         memory = raft_storage(machine, contents)
         raw = RawNode(raft_config(config, identity.member_id, memory, machine.index, draw(64)))
         replica = Replica(raw, memory, machine, incarnation=draw(63), on_events=on_events)
         opened.pop_all()
-    return Booted(directory, identity, log, store, machine, replica)
+    return Booted(directory, identity, log, store, machine, replica, peers)
 
 
 def raft_config(
@@ -117,43 +154,80 @@ def raft_config(
     )
 
 
-async def load_machine(domains: Sequence[Domain], store: StatePort) -> Machine:
-    """Build the machine as the state database has it.
+async def _begin_group(
+    machine: Machine,
+    identity: Identity,
+    members: Sequence[Member],
+    store: StatePort,
+    log: LogPort,
+    contents: LogContents,
+) -> None:
+    """Make a group, or go on with a start that was interrupted while it did.
+
+    Args:
+        machine: The empty state.
+        identity: Who this member is.
+        members: The first members; none for a group of one.
+        store: The state database.
+        log: The log.
+        contents: What the log holds.
 
     Raises:
-        StateDamaged: Rows, records and the digest stored with them do not belong together.
+        StateDamaged: The state database is gone, and with it the members.
+        DirectoryForeign: The directory belongs to a member that is none of them.
     """
-    meta = await store.load_meta()
-    if not meta.get("applied_index"):
-        return Machine(domains)
-    loader = Loader()
-    try:
-        for data in (await store.load_table("leases")).values():
-            loader.lease(data)
-        async for rows in store.load_versions():
-            loader.rows(rows)
-        keyspace = loader.finish(msgspec.msgpack.decode(meta["keyspace"], type=Meta))
-    except Internal as error:
-        raise StateDamaged(f"the state database is damaged: {error}; {REMEDY}") from error
-    machine = Machine(domains, keyspace)
-    machine.load_meta(meta)
-    for key, data in (await store.load_table("timers")).items():
-        machine.timers.load(key, data)
-    machine.requests.load(list((await store.load_table("requests")).items()))
-    for member, data in (await store.load_table("members")).items():
-        machine.members[member] = msgspec.msgpack.decode(data, type=Member)
-    return machine
-
-
-async def _begin_group(
-    machine: Machine, identity: Identity, log: LogPort, contents: LogContents
-) -> None:
-    """Make a group of one, or go on with a start that was interrupted while it did."""
-    metadata = first_snapshot(identity.member_id, contents)
+    ids = tuple(sorted(member.member for member in members)) or (identity.member_id,)
+    if identity.member_id not in ids:
+        raise DirectoryForeign(
+            f"the data directory belongs to member {identity.member_id:016x}, which is not among "
+            "the first members of the cluster; point this member to its own directory"
+        )
+    metadata = first_snapshot(ids, contents)
+    if metadata.conf_state.voters != ids:
+        raise StateDamaged(f"the state database is empty, and so are the members; {REMEDY}")
+    machine.begin(metadata.index, metadata.term, metadata.conf_state)
+    if members:
+        # Before the log: what is in the database counts, and the log is begun behind it.
+        for member in members:
+            machine.members[member.member] = member
+            machine.note_member(member.member)
+        await store.write(machine_batch(machine))
     if contents.install is None:
         await _write(log, LogBatch(install=metadata))
         contents.boundary_index, contents.boundary_term = metadata.index, metadata.term
-    machine.begin(metadata.index, metadata.term, metadata.conf_state)
+
+
+async def _mark_joiner(log: LogPort, contents: LogContents) -> None:
+    """Note that the log is that of a joining member: it has a term and begins nowhere."""
+    contents.hard_state = HardState(max(contents.hard_state.term, FIRST_TERM))
+    await _write(log, LogBatch(hard_state=contents.hard_state))
+
+
+def _is_joiner(contents: LogContents) -> bool:
+    """Tell whether the log waits for its first snapshot; a new group's begins behind one."""
+    is_empty = contents.install is None and contents.last_index == 0
+    return is_empty and contents.hard_state.term > 0
+
+
+def _peers_of(origin: Origin, identity: Identity) -> dict[int, tuple[str, ...]]:
+    """Give the members that a joining one has been told of.
+
+    Raises:
+        CannotJoin: It does not join any more, as the flags have it, or as somebody else.
+    """
+    if not origin.is_joining:
+        raise CannotJoin(
+            f"member {identity.member_id:016x} has not caught up with its cluster yet: start it "
+            "with --initial-cluster-state existing and --initial-cluster, as the first time"
+        )
+    told = (origin.cluster_id, origin.member_id)
+    if told != (identity.cluster_id, identity.member_id):
+        raise CannotJoin(
+            f"the data directory belongs to member {identity.member_id:016x} of cluster "
+            f"{identity.cluster_id:016x}, but the peers say {origin.member_id:016x} of "
+            f"{origin.cluster_id:016x}: begin with an empty data directory"
+        )
+    return dict(origin.peers)
 
 
 async def _drop_log(machine: Machine, log: LogPort, contents: LogContents) -> None:
@@ -174,20 +248,21 @@ async def _write(log: LogPort, batch: LogBatch) -> None:
         raise error
 
 
-def first_snapshot(member_id: int, contents: LogContents) -> SnapshotMetadata:
-    """Give the snapshot that a group of one begins behind: it names the only voter.
+def first_snapshot(members: Sequence[int] | int, contents: LogContents) -> SnapshotMetadata:
+    """Give the snapshot that a group begins behind: it names its members, all of them voters.
 
     Raises:
         StateDamaged: The log is not new: what it led to was in a state database that is gone.
     """
-    if contents.install is not None:
+    if contents.install is not None and contents.install.index == FIRST_INDEX:
         return contents.install
     if contents.last_index:
         raise StateDamaged(
             f"the state database is empty, but the log reaches up to {contents.last_index}; "
             f"{REMEDY}"
         )
-    return SnapshotMetadata(ConfState(voters=(member_id,)), FIRST_INDEX, FIRST_TERM)
+    voters = (members,) if isinstance(members, int) else tuple(sorted(members))
+    return SnapshotMetadata(ConfState(voters=voters), FIRST_INDEX, FIRST_TERM)
 
 
 def raft_storage(machine: Machine, contents: LogContents) -> MemoryStorage:
