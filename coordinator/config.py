@@ -195,6 +195,11 @@ class Config:
     initial_cluster_token: str = _flag(
         "coordinator", "Tells clusters apart.", _CLUSTER, is_secret=True
     )
+    discovery: str = _flag("", "URL of a token to meet at.", _CLUSTER, is_secret=True)
+    discovery_token: str = _flag("", "The same as a token alone.", _CLUSTER, is_secret=True)
+    discovery_endpoints: Names = _flag((), "Who keeps it: URLs, by commas.", _CLUSTER, names)
+    discovery_srv: str = _flag("", "Domain whose SRV records name the members.", _CLUSTER)
+    discovery_srv_name: str = _flag("", "Ends the service's name there: -NAME.", _CLUSTER)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     # What the flags mean to the rest of the program.
