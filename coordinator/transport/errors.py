@@ -1,10 +1,11 @@
 """What can go wrong between two members.
 
-Imports nothing. Both leave open whether the other side acted on what it had already received:
+Imports nothing. The first two leave open whether the other side acted on what it had received:
 
     TransportError
     ├─ PeerUnreachable    no connection, or it broke and did not come back in time; try again later
-    └─ PeerRefused        the other side said no, and why; trying again as we are will not help
+    ├─ PeerRefused        the other side said no, and why; trying again as we are will not help
+    └─ CannotListen       an address is taken, or not of this machine
 """
 
 
@@ -27,3 +28,7 @@ class PeerRefused(TransportError):
         """Take the other side's words as the message."""
         super().__init__(reason)
         self.reason = reason
+
+
+class CannotListen(TransportError):
+    """An address can't be listened on; the message says what to do."""

@@ -128,7 +128,7 @@ class PeerNetwork(Protocol):
         """Listen, and begin to dial the peers.
 
         Raises:
-            OSError: An address can't be listened on.
+            CannotListen: An address can't be listened on.
         """
 
     def set_peers(self, peers: Mapping[int, Sequence[str]]) -> None:
