@@ -150,7 +150,7 @@ async def find_origin(
 def founder(config: Config, cluster: InitialCluster) -> Origin:
     """Give the origin of one of the first members of a cluster."""
     members = tuple(
-        Member(cluster.member_id(name), name, [], 0, 0, sorted(urls))
+        Member(cluster.member_id(name), name if cluster.has_names else "", [], 0, 0, sorted(urls))
         for name, urls in sorted(cluster.names_to_urls.items())
     )
     return Origin(cluster.member_id(config.name), cluster.cluster_id, members)

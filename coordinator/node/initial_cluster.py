@@ -25,10 +25,13 @@ class InitialCluster:
         names_to_urls: The peer URLs of each member by its name, in the order in which the
             members were told.
         token: Tells clusters apart that use the same addresses.
+        has_names: Whether all members know each other by these names. If not, only URLs and
+            ids are the same on all of them, and names must not get into replicated state.
     """
 
     names_to_urls: Mapping[str, tuple[str, ...]]
     token: str
+    has_names: bool = True
 
     @classmethod
     def parse(cls, text: str, token: str) -> Self:

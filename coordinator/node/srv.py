@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -45,7 +46,7 @@ async def discover_srv(
     while True:
         try:
             urls = await _member_urls(config, resolver)
-            mine = await _own_urls(config.initial_advertise_peer_urls, urls)
+            mine = await _own_urls(_advertised(config), urls)
             return _cluster(config, urls, mine)
         except Malformed as error:
             raise ConfigError([f"--discovery-srv {config.discovery_srv}: {error}"]) from None
@@ -83,6 +84,10 @@ async def _own_urls(advertised: Sequence[str], urls: Sequence[str]) -> list[str]
     return [url for url in urls if any(address in own for address in await _addresses(url))]
 
 
+def _advertised(config: Config) -> tuple[str, ...]:
+    return config.initial_advertise_peer_urls or config.listen_peer_urls
+
+
 async def _addresses(url: str) -> list[tuple[str, str, int]]:
     parts = urlsplit(url)
     assert parts.hostname is not None
@@ -99,11 +104,12 @@ async def _addresses(url: str) -> list[tuple[str, str, int]]:
 
 def _cluster(config: Config, urls: list[str], mine: list[str]) -> InitialCluster:
     if len(mine) != 1:
-        own = ", ".join(config.initial_advertise_peer_urls)
+        own = ", ".join(_advertised(config))
         listed = ", ".join(urls)
         wrong = f"leads to {len(mine)} members of" if mine else "leads to no member of"
         raise ConfigError(
             [f"--initial-advertise-peer-urls {own}: {wrong} {config.discovery_srv}: {listed}"]
         )
     members = {config.name if url in mine else url.partition("://")[2]: (url,) for url in urls}
-    return InitialCluster.of(members, config.initial_cluster_token)
+    cluster = InitialCluster.of(members, config.initial_cluster_token)
+    return replace(cluster, has_names=False)

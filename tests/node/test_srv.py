@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.config import Config, ConfigError
+from coordinator.node.bootstrap import founder
 from coordinator.node.dns import (
     DnsFailed,
     Malformed,
@@ -55,6 +56,9 @@ async def test_all_members_get_the_same():
         other = await discover_srv(settings(2400), resolver)
     assert list(one.names_to_urls.values()) == list(other.names_to_urls.values())
     assert one.cluster_id == other.cluster_id
+    one_origin, other_origin = founder(settings(2380), one), founder(settings(2400), other)
+    assert one_origin.members == other_origin.members, "nothing of it depends on names"
+    assert one_origin.member_id != other_origin.member_id
     assert one.member_id("me") == other.member_id("127.0.0.1:2380")
 
 
