@@ -151,7 +151,7 @@ def founder(config: Config, cluster: InitialCluster) -> Origin:
     """Give the origin of one of the first members of a cluster."""
     members = tuple(
         Member(cluster.member_id(name), name if cluster.has_names else "", [], 0, 0, sorted(urls))
-        for name, urls in sorted(cluster.names_to_urls.items())
+        for urls, name in sorted((urls, name) for name, urls in cluster.names_to_urls.items())
     )
     return Origin(cluster.member_id(config.name), cluster.cluster_id, members)
 
