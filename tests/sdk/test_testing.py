@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordinator_sdk import Client, ConnectFailed, LockLost, sync
-from coordinator_sdk.testing import CoordinatorProcess, free_port, running
+from coordinator_sdk.testing import ClusterProcess, CoordinatorProcess, free_port, running
 
 pytestmark = pytest.mark.process
 
@@ -64,3 +64,24 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 def test_ports_are_free() -> None:
     """`free_port` gives a port that can be listened on."""
     assert 1024 <= free_port() <= 65_535
+
+
+def test_a_cluster_is_described_alike_to_all_members(tmp_path: Path) -> None:
+    """Every member of a prepared cluster is told of the same members; one that joins is told of
+    them and of itself."""
+    cluster = ClusterProcess(tmp_path, advertise=lambda url: url.replace("127.0.0.1", "localhost"))
+
+    def flag(member: CoordinatorProcess, name: str) -> str:
+        return member.options[member.options.index(name) + 1]
+
+    told = {flag(member, "--initial-cluster") for member in cluster.members}
+    assert told == {",".join(f"{one.name}={one.peer_url}" for one in cluster.members)}
+    assert {flag(one, "--initial-cluster-state") for one in cluster.members} == {"new"}
+    assert cluster.url == ",".join(one.url for one in cluster.members)
+    joiner = cluster.joiner()
+    assert joiner.peer_url.startswith("http://localhost:")
+    assert flag(joiner, "--listen-peer-urls").startswith("http://127.0.0.1:")
+    assert flag(joiner, "--initial-cluster") == f"{told.pop()},m4={joiner.peer_url}"
+    assert flag(joiner, "--initial-cluster-state") == "existing"
+    cluster.remove(joiner)
+    assert [one.name for one in cluster.members] == ["m1", "m2", "m3"]
