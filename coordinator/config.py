@@ -195,6 +195,10 @@ class Config:
     initial_cluster_token: str = _flag(
         "coordinator", "Tells clusters apart.", _CLUSTER, is_secret=True
     )
+    strict_reconfig_check: bool = _flag(
+        True, "Refuse changes of the members that would cost the quorum.", _CLUSTER, switch
+    )
+    max_learners: int = _flag(1, "Learners there may be at a time.", _CLUSTER, count)
     discovery: str = _flag("", "URL of a token to meet at.", _CLUSTER, is_secret=True)
     discovery_token: str = _flag("", "The same as a token alone.", _CLUSTER, is_secret=True)
     discovery_endpoints: Names = _flag((), "Who keeps it: URLs, by commas.", _CLUSTER, names)
@@ -233,6 +237,7 @@ class Config:
             *_url_problems("listen-client-urls", self.listen_client_urls),
             *_url_problems("advertise-client-urls", self.advertise_client_urls),
             *_url_problems("listen-peer-urls", self.listen_peer_urls),
+            *_url_problems("initial-advertise-peer-urls", self.initial_advertise_peer_urls),
             *_member_problems(self),
             *_limit_problems(self),
             *_tls_problems(self),
@@ -331,6 +336,7 @@ def _member_problems(config: Config) -> list[str]:
 
 _RANGES = {
     "snapshot_count": (100, 10_000_000),
+    "max_learners": (1, 100),
     "quota_backend_bytes": (1 << 20, 1 << 40),
     "max_txn_ops": (1, 100_000),
     "max_request_bytes": (4096, 64 << 20),

@@ -74,10 +74,12 @@ def own_peer_urls(config: Config) -> tuple[str, ...]:
     )
 
 
-def goes_on_without_peers(config: Config) -> bool:
-    """Tell whether a lone member may run although its peer URLs are taken: nobody chose them."""
-    origin = config.origins.get("listen_peer_urls", "default")
-    return origin == "default" and not config.initial_cluster
+def goes_on_without_peers(config: Config, peers: Mapping[int, object]) -> bool:
+    """Tell whether a member may run although its peer URLs are taken.
+
+    Only one that has no peers, and whose peer URLs nobody chose.
+    """
+    return not peers and config.origins.get("listen_peer_urls", "default") == "default"
 
 
 def initial_cluster(config: Config) -> InitialCluster | None:

@@ -323,7 +323,7 @@ async def test_a_member_describes_its_cluster(tmp_path: Path):
 
 def test_a_lone_member_may_run_without_peers(tmp_path: Path):
     """Only a member whose peer URLs nobody chose, and who has no peers, goes on without them."""
-    assert bootstrap.goes_on_without_peers(lone_config(tmp_path))
-    assert not bootstrap.goes_on_without_peers(config(tmp_path))
+    assert bootstrap.goes_on_without_peers(lone_config(tmp_path), {})
+    assert not bootstrap.goes_on_without_peers(lone_config(tmp_path), {2: (URLS["b"],)})
     chosen = replace(lone_config(tmp_path), origins={"listen_peer_urls": "flag"})
-    assert not bootstrap.goes_on_without_peers(chosen)
+    assert not bootstrap.goes_on_without_peers(chosen, {})
