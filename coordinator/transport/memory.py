@@ -32,7 +32,7 @@ REDIAL_SECONDS: Final = 0.05
 SILENCE_SECONDS: Final = 2.0
 """How long something may stay undelivered before the connection counts as broken."""
 
-Fate = Callable[[str, str, bytes], Sequence[float] | None]
+Fate = Callable[[str, str, bytes], Sequence[tuple[float | None, bytes]] | None]
 
 
 class MemorySwitchboard:
@@ -45,9 +45,9 @@ class MemorySwitchboard:
 
     Attributes:
         fate: Decides about single frames, given (source, target, frame): None lets a frame take
-            its place in the link; otherwise a copy arrives after each of the given seconds, past
-            all others, and none at all if there are none. No real link does such a thing, but
-            what lies above has to be safe even then.
+            its place in the link. Otherwise the frames that it gives take its place: each arrives
+            after some seconds, past all others, or, for None, in its turn. No real link does such
+            a thing, but what lies above has to be safe even then.
         silence_seconds: How long something may stay undelivered before its connection breaks.
     """
 

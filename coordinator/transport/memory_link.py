@@ -58,14 +58,16 @@ class Link:
             return False
         self._is_full = False
         fate = self._switchboard.fate
-        if fate is not None:
-            delays = fate(*self.places, frame)
-            if delays is not None:
-                for delay in delays:
-                    loop, context = self.source.loop, self.target.context
-                    loop.call_later(delay, self._stray, frame, context=context)
-                return True
-        self._put(frame)
+        others = None if fate is None else fate(*self.places, frame)
+        if others is None:
+            self._put(frame)
+            return True
+        for delay, other in others:
+            if delay is None:
+                self._put(other)
+            else:
+                loop, context = self.source.loop, self.target.context
+                loop.call_later(delay, self._stray, other, context=context)
         return True
 
     def resume(self) -> None:

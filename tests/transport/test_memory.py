@@ -267,12 +267,16 @@ def test_fate_drops_repeats_and_reorders():
 
     async def scene(board: MemorySwitchboard) -> None:
         one, two = await pair(board)
-        fates = {b"0": (), b"1": (0.5, 0.2), b"2": None}
+        fates: dict[bytes, list[tuple[float | None, bytes]] | None] = {
+            b"0": [],
+            b"1": [(0.5, b"1"), (0.2, b"1"), (None, b"one")],
+            b"2": None,
+        }
         board.fate = lambda source, target, frame: fates[frame]
         for frame in fates:
             assert one.network.send(2, frame)
         await asyncio.sleep(1)
-        assert two.frames == [(1, b"2"), (1, b"1"), (1, b"1")]
+        assert two.frames == [(1, b"one"), (1, b"2"), (1, b"1"), (1, b"1")]
 
     play(scene)
 
