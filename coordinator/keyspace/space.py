@@ -38,6 +38,9 @@ class KeySet(Protocol):
     def insert(self, key: bytes) -> int:
         """Add a key; 0 if it was there."""
 
+    def update(self, keys: Iterable[bytes]) -> int:
+        """Add keys; how many of them were not there."""
+
     def remove(self, key: bytes) -> None:
         """Take a key out; KeyError if it is not there."""
 

@@ -410,7 +410,8 @@ class WatchHub:
         # What is still in the tail is delivered although it is compacted: only those who need
         # the state database can have lost anything.
         for watcher in tuple(self._feeder.deep):
-            if watcher.next_revision < self.compact_revision:
+            # Whoever is told may end or open others.
+            if watcher.next_revision < self.compact_revision and watcher in self._feeder.deep:
                 self._lose(watcher)
 
     def reset(self, log: RevisionLog, compact_revision: int) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from coordinator.storage.errors import StorageClosed
 from coordinator.storage.group import LogState
 from coordinator.storage.state import StateBatch, VersionRow
+from coordinator.storage.stream import read_snapshot
 from coordinator.storage.write_behind import WriteBehind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 
     from coordinator.node.boot import Booted
     from coordinator.replica.machine import Machine
+    from coordinator.storage.ports import StatePort
+
+Result = TypeVar("Result")
 
 LOOK_EVERY: Final = 5_000
 """Entries between two looks at whether the log may be cut."""
@@ -28,6 +34,9 @@ REVISIONS_ROWS: Final = 2_000
 
 class Persistence:
     """Keeps the state database behind the machine, and the log short.
+
+    When a snapshot takes the place of the state, `release` closes the database and `resume` goes
+    on with the new one; reads of the past wait in between.
 
     Args:
         booted: The opened member.
@@ -53,15 +62,25 @@ class Persistence:
         self._lacks_space = False
         self._seen_durable = self._machine.index
         self._revisions: deque[tuple[int, int]] = deque()
-        self._write_behind = WriteBehind(
-            booted.store, on_error=on_failure, on_space=self._note_space
+        self._pins: dict[Hashable, int] = {}
+        self._on_failure = on_failure
+        self._is_released = False
+        self._is_closed = False
+        self._is_readable = asyncio.Event()
+        self._is_readable.set()
+        self._write_behind = self._start_writing()
+
+    def _start_writing(self) -> WriteBehind:
+        write_behind = WriteBehind(
+            self._store, on_error=self._on_failure, on_space=self._note_space
         )
-        self._write_behind.start()
+        write_behind.start()
+        return write_behind
 
     @property
     def is_behind(self) -> bool:
         """Whether the database is too far behind to take proposals."""
-        return self._write_behind.is_full
+        return self._is_released or self._write_behind.is_full
 
     @property
     def is_disk_full(self) -> bool:
@@ -86,6 +105,8 @@ class Persistence:
 
     def _hand_over(self) -> None:
         machine = self._machine
+        if self._is_released:
+            return
         self._collected_index = machine.index
         self._revisions.append((machine.index, machine.keyspace.revision))
         self._write_behind.add(machine_batch(machine))
@@ -102,7 +123,7 @@ class Persistence:
     def _cut(self, durable_index: int) -> None:
         """Drop the entries that neither a start nor a slow follower will ask for.
 
-        What the database does not hold durably is never dropped.
+        What the database does not hold durably is never dropped, and nothing above a pin.
         """
         memory = self._replica.log
         first = memory.first_index()
@@ -115,32 +136,107 @@ class Persistence:
                 break
             surplus -= len(entry.data)
             cut = max(cut, min(entry.index, durable_index))
+        cut = min((cut, *self._pins.values()))
         if cut >= first:
             self._log.cut(cut)
             memory.compact(cut)
 
+    def pin(self, holder: Hashable, index: int) -> None:
+        """Keep the entries above ``index`` in the log; replaces what the holder pinned before."""
+        self._pins[holder] = index
+
+    def raise_pin(self, holder: Hashable, index: int) -> None:
+        """Need the entries only above a later index; what was never pinned stays so."""
+        if holder in self._pins:
+            self._pins[holder] = max(index, self._pins[holder])
+
+    def unpin(self, holder: Hashable) -> None:
+        """Let go of what a holder pinned, if it did."""
+        self._pins.pop(holder, None)
+
+    async def flush(self) -> int:
+        """Make durable what has been applied by now; gives the index.
+
+        Raises:
+            StorageError: The database failed, or a snapshot takes its place.
+        """
+        if self._is_released:
+            raise StorageClosed("a snapshot takes the place of the state database")
+        self._hand_over()
+        await self._write_behind.flush()
+        return self._write_behind.durable_index
+
+    def read_snapshot(self) -> AsyncGenerator[bytes, None]:
+        """Give the chunks of a snapshot of one state, no older than the last `flush`."""
+        return read_snapshot(self._store)
+
     async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes | None]:
         """Fetch values by (mod_revision, sub); None for those that are gone."""
-        return await self._write_behind.fetch_values(wanted)
+        return await self._read(lambda queue: queue.fetch_values(wanted))
 
     async def old_revisions(self, first: int, last: int) -> list[VersionRow]:
         """Fetch the rows of all revisions from ``first`` to ``last``."""
         found: list[VersionRow] = []
         while first <= last:
-            rows = await self._write_behind.fetch_revisions(first, last, REVISIONS_ROWS)
+            start = first
+            rows = await self._read(
+                lambda queue, start=start: queue.fetch_revisions(  # type: ignore[misc]
+                    start, last, REVISIONS_ROWS
+                )
+            )
             if not rows:
                 break
             found += rows
             first = rows[-1][0] + 1
         return found
 
+    async def _read(self, read: Callable[[WriteBehind], Awaitable[Result]]) -> Result:
+        """Read from the database, whichever it is; wait while it is being replaced."""
+        while True:
+            await self._is_readable.wait()
+            queue = self._write_behind
+            try:
+                return await read(queue)
+            except StorageClosed:
+                if self._is_closed or (queue is self._write_behind and not self._is_released):
+                    raise
+
+    async def release(self) -> None:
+        """Close the database, because what it holds is void: a snapshot takes its place.
+
+        What is on its way to it is not written. Waits for the reads in progress.
+        """
+        self._is_released = True
+        self._is_readable.clear()
+        await self._write_behind.discard()
+        await self._store.close()
+
+    def resume(self, machine: Machine, store: StatePort) -> None:
+        """Go on with the state of a snapshot.
+
+        Args:
+            machine: The machine that takes the place of the old one.
+            store: The open database that it was loaded from.
+        """
+        self._machine, self._store = machine, store
+        self._collected_index = self._seen_durable = self._looked_at = machine.index
+        self._revisions.clear()
+        self._lacks_space = False
+        self._write_behind = self._start_writing()
+        self._is_released = False
+        self._is_readable.set()
+
     async def close(self, *, flush: bool) -> None:
         """Write what is left and close the database."""
-        if flush:
-            self._hand_over()
-            await self._write_behind.flush()
-        await self._write_behind.close()
-        await self._store.close()
+        self._is_closed = True
+        self._is_readable.set()
+        try:
+            if flush and not self._is_released:
+                self._hand_over()
+                await self._write_behind.flush()
+        finally:
+            await self._write_behind.close()
+            await self._store.close()
 
 
 def machine_batch(machine: Machine) -> StateBatch:

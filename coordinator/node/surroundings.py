@@ -13,12 +13,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from coordinator.storage.identity import DataDirectory
+from coordinator.storage.snapshot import SnapshotInstaller, finish_install
 from coordinator.storage.state import StateStore
 from coordinator.storage.wal import open_log
 
 if TYPE_CHECKING:
     from coordinator.storage.identity import Identity
-    from coordinator.storage.ports import LogPort, StatePort
+    from coordinator.storage.ports import InstallerPort, LogPort, StatePort
     from coordinator.storage.recovery import LogContents
     from coordinator.storage.wal import Notify
 
@@ -36,8 +37,21 @@ class Directory(Protocol):
     async def open_log(self, notify: Notify) -> tuple[LogPort, LogContents]:
         """Open the log, or begin one."""
 
+    async def finish_install(self, index: int | None) -> bool:
+        """Put the received snapshot that the log notes in the place of the state database.
+
+        To be called while the database is not open, and before it is opened for the first time;
+        see `snapshot.finish_install`.
+
+        Args:
+            index: The applied index of the snapshot that the log notes; None if it notes none.
+        """
+
     async def open_state(self) -> StatePort:
         """Open the state database, or make one."""
+
+    def new_installer(self) -> InstallerPort:
+        """Begin to receive a snapshot beside the state database."""
 
     def close(self) -> None:
         """Let go of the lock."""
@@ -76,6 +90,14 @@ class DiskDirectory:
         """Open the log, or begin one."""
         opening = partial(open_log, self._directory.log_path, notify=notify)
         return await asyncio.to_thread(opening)
+
+    async def finish_install(self, index: int | None) -> bool:
+        """Put the received snapshot that the log notes in the place of the state database."""
+        return await asyncio.to_thread(finish_install, self._directory.state_path, index)
+
+    def new_installer(self) -> InstallerPort:
+        """Begin to receive a snapshot beside the state database."""
+        return SnapshotInstaller(self._directory.state_path)
 
     async def open_state(self) -> StatePort:
         """Open the state database, or make one."""

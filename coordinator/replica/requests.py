@@ -8,13 +8,17 @@ the outcome of the first try and applies nothing. It is replicated state.
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from coordinator_sdk.errors import OutcomeUnknown, RequestReused
 from coordinator_sdk.protocol.kv import PutResult
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 RECORDS_PER_CLIENT = 256
 CLIENTS_MAX = 100_000
@@ -181,15 +185,31 @@ class RequestTable:
 
     def load(self, rows: list[tuple[int, bytes]]) -> None:
         """Take in the rows of the state database, in any order."""
-        decoded = [(client, _decode_row(data)) for client, data in rows]
-        for client, row in sorted(decoded, key=lambda item: (item[1].last_index, item[0])):
-            known = self._clients[client] = _Client(row.floor, row.last_index)
-            for sequence, digest, tag, revision, error, truncated, raw in row.records:
-                kind = self._result_types.get(tag, Any)
-                result = None if bytes(raw) == b"\xc0" else msgspec.msgpack.decode(raw, type=kind)
-                known.records[sequence] = StoredOutcome(
-                    digest, tag, revision, error, truncated, result
-                )
+        for _ in self.load_steps(rows, len(rows) + 1):
+            """Nothing else is to be done between slices."""
+
+    def load_steps(
+        self, rows: list[tuple[int, bytes]], slice_rows: int
+    ) -> Generator[None, None, None]:
+        """Do what `load` does, pausing after every ``slice_rows`` rows."""
+        decoded: list[tuple[int, int, ClientRow]] = []
+        for number, (client, data) in enumerate(rows, 1):
+            row = _decode_row(data)
+            decoded.append((row.last_index, client, row))
+            if number % slice_rows == 0:
+                yield
+        decoded.sort(key=itemgetter(0, 1))
+        for number, (_, client, row) in enumerate(decoded, 1):
+            self._take_in(client, row)
+            if number % slice_rows == 0:
+                yield
+
+    def _take_in(self, client: int, row: ClientRow) -> None:
+        known = self._clients[client] = _Client(row.floor, row.last_index)
+        for sequence, digest, tag, revision, error, truncated, raw in row.records:
+            kind = self._result_types.get(tag, Any)
+            result = None if bytes(raw) == b"\xc0" else msgspec.msgpack.decode(raw, type=kind)
+            known.records[sequence] = StoredOutcome(digest, tag, revision, error, truncated, result)
 
     def clear(self) -> None:
         """Forget every client; used by a restore."""

@@ -135,6 +135,11 @@ class WriteBehind:
         if self._error is None:
             await self._end(StorageClosed("the write-behind queue has been closed"))
 
+    async def discard(self) -> None:
+        """Forget what has not begun to be written, and end the task: its database is void."""
+        self._pending = _Gathered()
+        await self.close()
+
     async def fetch_values(self, ids: Sequence[VersionId]) -> list[bytes | None]:
         """Return the values of versions, also of those on their way; None for those gone."""
         waiting = [self._find(pair) for pair in ids]

@@ -17,7 +17,7 @@ from coordinator.keyspace import SYSTEM
 from coordinator.replica.tickets import decode_ticket, ticket_state
 from coordinator.sessions import records
 from coordinator_sdk.errors import CoordinatorError
-from coordinator_sdk.protocol.kv import Watch
+from coordinator_sdk.protocol.kv import Watch, WatchCancelled
 from coordinator_sdk.protocol.tickets import EXPIRED, GRANTED, QUEUED, RELEASED, TicketState
 
 if TYPE_CHECKING:
@@ -62,18 +62,26 @@ class Follower:
     def open(self) -> bool:
         """Begin to watch; tells whether the ticket waits, so that nothing is to be told yet."""
         keyspace = self._connection.node.keyspace
-        revision = keyspace.revision + 1
-        self._hub.watch(self, 0, Watch(self._ticket_key, start_revision=revision, space=SYSTEM))
+        self._watch(0)
         if GRANTED in self._until:
-            watch = Watch(self._holder_key, start_revision=revision, space=SYSTEM)
-            self._hub.watch(self, 1, watch)
+            self._watch(1)
         waits = keyspace.get(SYSTEM, self._ticket_key)
         found = waits or keyspace.get(SYSTEM, self._holder_key)
         self._session = found.lease if found is not None else 0
         return waits is not None and decode_ticket(waits.value).state == QUEUED
 
+    def _watch(self, number: int) -> None:
+        """Watch the ticket's key (0), or that of the holder (1)."""
+        key = self._holder_key if number else self._ticket_key
+        revision = self._connection.node.keyspace.revision + 1
+        self._hub.watch(self, number, Watch(key, start_revision=revision, space=SYSTEM))
+
     def deliver(self, ids: list[int], revision: int, batch: EncodedBatch) -> None:
-        """The ticket's record, or the holder's, has changed."""
+        """The ticket's record, or the holder's, has changed, or may have."""
+        if isinstance(batch.item, WatchCancelled):
+            # A snapshot took the place of the state, without the history in between.
+            for number in ids:
+                self._watch(number)
         self.tell()
 
     def tell(self) -> None:

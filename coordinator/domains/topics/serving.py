@@ -95,19 +95,26 @@ class SubscriptionStream:
 
     def begin(self, request: TopicSubscribe) -> None:
         """Subscribe, and send the first item."""
-        connection, node = self._connection, self._connection.node
+        connection = self._connection
         self._feed.open()
         if request.session:
-            watch = Watch(
-                records.key(request.session),
-                start_revision=node.keyspace.revision + 1,
-                space=SYSTEM,
-            )
-            self._session = node.hub.watch_local(watch, self._session_changed)
+            self._watch_session(request.session)
         self._subscription = self._feed.fanout.subscribe(
             request, connection, self._id, connection.caller.origin
         )
         self._subscription.start()
+
+    def _watch_session(self, session: int) -> None:
+        node = self._connection.node
+        start = node.keyspace.revision + 1
+        watch = Watch(records.key(session), start_revision=start, space=SYSTEM)
+        self._session = node.hub.watch_local(watch, self._session_changed, self._session_lost)
+
+    def _session_lost(self, compact_revision: int) -> None:
+        """A snapshot took the place of the state, without the history in between."""
+        assert self._subscription is not None
+        self._watch_session(self._subscription.request.session)
+        self._session_changed(compact_revision, None)
 
     def _session_changed(self, revision: int, events: object) -> None:
         node = self._connection.node
