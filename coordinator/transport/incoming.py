@@ -54,6 +54,8 @@ class IncomingLinks:
         self._caller = caller
         self._links: dict[int, tuple[Connection, PeerHello]] = {}
         self._probes: dict[int, asyncio.Task[None]] = {}
+        self._lost: dict[int, PeerHello] = {}
+        """Members whose link ended and who have not been dialled since."""
 
     def take(self, connection: Connection, hello: PeerHello) -> None:
         """Begin to deliver from a new connection, and no more from an older one of that member."""
@@ -78,6 +80,7 @@ class IncomingLinks:
         found = self._links.pop(member, None)
         if found:
             found[0].close()
+        self._lost.pop(member, None)
         probe = self._probes.pop(member, None)
         if probe:
             probe.cancel()
@@ -96,15 +99,23 @@ class IncomingLinks:
             return  # replaced or dropped
         del self._links[member]
         logger.info("the link from member %x ended: %s", member, connection.detail)
+        if connection.ending is Ending.BY_PEER:
+            self._lost[member] = hello
+            self._probe_next(member)
+
+    def _probe_next(self, member: int) -> None:
+        """Dial a member whose link ended, unless that is being done; then it is done again."""
         caller = self._caller(member)
-        if connection.ending is Ending.BY_PEER and caller and member not in self._probes:
-            probe = asyncio.get_running_loop().create_task(self._probe(caller, hello))
+        if member in self._lost and caller and member not in self._probes:
+            lost = self._lost.pop(member)
+            probe = asyncio.get_running_loop().create_task(self._probe(caller, lost))
             self._probes[member] = probe
             probe.add_done_callback(lambda _: self._probed(member, probe))
 
     def _probed(self, member: int, probe: asyncio.Task[None]) -> None:
         if self._probes.get(member) is probe:
             del self._probes[member]
+            self._probe_next(member)
 
     async def _probe(self, caller: Caller, lost: PeerHello) -> None:
         """Find out whether the process behind a link that ended is gone."""

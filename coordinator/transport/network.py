@@ -97,13 +97,19 @@ class StreamNetwork:
             for address, one in zip(self._listen, self._sockets, strict=True)
         ]
 
-    async def start(self, handler: PeerHandler) -> None:
-        """Listen, and begin to dial the peers.
+    async def start(self, handler: PeerHandler, *, listens: bool = True) -> None:
+        """Listen, and begin to dial the peers. May be called again if it fails.
+
+        Args:
+            handler: Takes what comes in.
+            listens: Whether others can dial us.
 
         Raises:
             CannotListen: An address can't be listened on.
         """
         assert self._handler is None, "started once"
+        if not listens:
+            self._listen = ()
         self.bind()
         assert self._sockets is not None
         self._handler = handler
@@ -173,7 +179,7 @@ class StreamNetwork:
         self._incoming.drop(member)
         self._snapshots.drop(member)
         self._end_streams(member)
-        task = asyncio.get_running_loop().create_task(self._outgoing.pop(member).stop())
+        task = self._outgoing.pop(member).stop()
         self._stopping[task] = None
         task.add_done_callback(lambda task: self._stopping.pop(task, None))
 

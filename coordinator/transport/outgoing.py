@@ -147,16 +147,15 @@ class OutgoingLink:
             self._has_overflowed = True
             self._tell(self._handler.unreachable, self.caller.member)
 
-    async def stop(self) -> None:
-        """End the link after what was sent has left; nothing is called back any more."""
+    def stop(self) -> asyncio.Task[None]:
+        """End the link after what was sent has left; return what has to be waited for."""
         self._is_stopped = True
         if self._links.get(self.caller.member) is self._connection:
             self._links.pop(self.caller.member, None)
         if self._connection:
             self._connection.close()
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        return self._task
 
     async def _keep_up(self) -> None:
         loop = asyncio.get_running_loop()
