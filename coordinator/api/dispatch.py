@@ -278,19 +278,48 @@ def _read_now(
         broken(connection, id, failure)
 
 
-def read_first(
-    connection: Connection, id: int, work: Callable[[], Any], error: CoordinatorError | None
+def timed_first(
+    connection: Connection,
+    id: int,
+    find: Callable[[], list[Any]],
+    lease_of: Callable[[Any], int],
+    answer: Callable[[list[Any]], Any],
+    error: CoordinatorError | None,
 ) -> None:
-    """Do ``work`` once the state may be read; its result is the answer."""
+    """Answer with things that live on leases, once the leader has said how long each has left.
+
+    Args:
+        connection: Whose request it is.
+        id: The request.
+        find: Reads them, with 0 as their ``remaining_ms``, once the state may be read.
+        lease_of: Gives the lease of one.
+        answer: Makes the answer of them.
+        error: What prevents the read, or None.
+    """
     if error is not None:
         connection.fail(id, error)
         return
     try:
-        connection.answer(id, connection.node.revision, work())
+        infos = find()
     except CoordinatorError as refused:
         connection.fail(id, refused)
+        return
     except Exception as failure:
         broken(connection, id, failure)
+        return
+
+    def told(left: list[int] | CoordinatorError) -> None:
+        if isinstance(left, CoordinatorError):
+            connection.fail(id, left)
+            return
+        for info, remaining_ms in zip(infos, left, strict=True):
+            info.remaining_ms = remaining_ms
+        connection.answer(id, connection.node.revision, answer(infos))
+
+    if infos:
+        connection.node.look([lease_of(info) for info in infos], told)
+    else:
+        told([])
 
 
 def _read_past(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from coordinator.api.connection import Connection
-from coordinator.api.dispatch import broken, guarded, read_first
+from coordinator.api.dispatch import broken, guarded, timed_first
 from coordinator.api.limits import Limits
 from coordinator.api.reading import filled
 from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
@@ -220,25 +220,27 @@ def _keep_alive(connection: Connection, id: int, op: LeaseKeepAlive) -> None:
 def _time_to_live(connection: Connection, id: int, op: LeaseTimeToLive) -> None:
     node = connection.node
 
-    def work() -> LeaseInfo:
+    def found() -> list[LeaseInfo]:
         lease = node.keyspace.leases.get(op.lease, PLAIN)
         if lease is None:
-            return LeaseInfo(op.lease)
+            return []
         keys = node.keyspace.lease_keys(op.lease) if op.keys else []
-        return LeaseInfo(op.lease, lease.ttl_ms, node.lease_remaining_ms(op.lease), keys)
+        return [LeaseInfo(op.lease, lease.ttl_ms, 0, keys)]
 
-    node.read(partial(read_first, connection, id, work))
+    def answer(infos: list[LeaseInfo]) -> LeaseInfo:
+        return infos[0] if infos and infos[0].remaining_ms >= 0 else LeaseInfo(op.lease)
+
+    node.read(partial(timed_first, connection, id, found, _lease_of, answer))
 
 
 def _list_leases(connection: Connection, id: int, op: LeaseList) -> None:
     node = connection.node
 
-    def work() -> LeaseListResult:
-        return LeaseListResult(
-            [
-                LeaseInfo(lease.id, lease.ttl_ms, node.lease_remaining_ms(lease.id))
-                for lease in node.keyspace.leases.list(PLAIN)
-            ]
-        )
+    def found() -> list[LeaseInfo]:
+        return [LeaseInfo(one.id, one.ttl_ms) for one in node.keyspace.leases.list(PLAIN)]
 
-    node.read(partial(read_first, connection, id, work))
+    node.read(partial(timed_first, connection, id, found, _lease_of, LeaseListResult))
+
+
+def _lease_of(info: LeaseInfo) -> int:
+    return info.lease

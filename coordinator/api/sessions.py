@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from coordinator.api.connection import Connection
-from coordinator.api.dispatch import read_first
+from coordinator.api.dispatch import timed_first
 from coordinator.api.http import Routes
 from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
 from coordinator.keyspace import SYSTEM
@@ -47,36 +47,40 @@ def _choose_session(op: SessionOpen, caller: Caller, id: int) -> None:
 def _get(connection: Connection, id: int, op: SessionGet) -> None:
     node = connection.node
 
-    def work() -> SessionInfo:
+    def found() -> list[SessionInfo]:
         record = node.keyspace.get(SYSTEM, records.key(op.session))
         if record is None:
             raise SessionNotFound(
                 f"session {op.session:016x} does not exist or has ended",
                 session=f"{op.session:016x}",
             )
-        return _info(node, records.decode(record.value))
+        return [_info(node, records.decode(record.value))]
 
-    node.read(partial(read_first, connection, id, work))
+    node.read(partial(timed_first, connection, id, found, _session_of, lambda infos: infos[0]))
 
 
 def _list(connection: Connection, id: int, op: SessionList) -> None:
     node = connection.node
 
-    def work() -> SessionListResult:
+    def found() -> list[SessionInfo]:
         start, end = records.every()
-        found = (
+        every = (
             record for chunk in node.keyspace.record_chunks(SYSTEM, start, end) for record in chunk
         )
-        return SessionListResult([_info(node, records.decode(one.value)) for one in found])
+        return [_info(node, records.decode(one.value)) for one in every]
 
-    node.read(partial(read_first, connection, id, work))
+    node.read(partial(timed_first, connection, id, found, _session_of, SessionListResult))
+
+
+def _session_of(info: SessionInfo) -> int:
+    return info.session
 
 
 def _info(node: Node, record: records.SessionRecord) -> SessionInfo:
     return SessionInfo(
         record.session,
         record.ttl_ms,
-        node.lease_remaining_ms(record.session),
+        0,
         record.application,
         record.host,
         record.pid,

@@ -21,6 +21,7 @@ from coordinator.node.surroundings import Directory
 from coordinator.raft import Config as RaftConfig
 from coordinator.raft import MemoryStorage, RawNode
 from coordinator.replica import membership
+from coordinator.replica.log import ReplicaLog
 from coordinator.replica.machine import Machine
 from coordinator.replica.replica import Replica
 from coordinator.storage.errors import REMEDY, DirectoryForeign, StateDamaged, StorageError
@@ -265,13 +266,14 @@ def first_snapshot(members: Sequence[int] | int, contents: LogContents) -> Snaps
     return SnapshotMetadata(ConfState(voters=voters), FIRST_INDEX, FIRST_TERM)
 
 
-def raft_storage(machine: Machine, contents: LogContents) -> MemoryStorage:
+def raft_storage(machine: Machine, contents: LogContents) -> ReplicaLog:
     """Put the durable log before the core, beginning where the state database ends or earlier.
 
     Raises:
         StateDamaged: The log begins after the state database ends: entries are missing.
     """
-    memory = MemoryStorage()
+    memory = ReplicaLog()
+    memory.machine = machine
     index, term = contents.boundary_index, contents.boundary_term
     hard = contents.hard_state
     if index > machine.index:

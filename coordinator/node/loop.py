@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from coordinator.storage.record import LogBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from coordinator.node.surroundings import Surroundings
     from coordinator.replica.replica import Append, Replica
@@ -47,6 +47,20 @@ class Pressure(Protocol):
         """Whether the disk has no space left."""
 
 
+class Links(Protocol):
+    """Where things for peers go."""
+
+    def gather(self) -> None:
+        """Make ready what waits for a leader, before a turn."""
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether there is something besides messages."""
+
+    def send(self, messages: list[Message]) -> None:
+        """Send messages, and whatever else there is."""
+
+
 class TurnLoop:
     """Drives one replica on the running event loop.
 
@@ -54,7 +68,8 @@ class TurnLoop:
         replica: What to drive.
         log: Where appends become durable.
         surroundings: Where time comes from.
-        send: Takes the messages for peers.
+        links: Where messages for peers, and whatever else is for them, go.
+        commit: Installs a snapshot that the log has made durable; `persisted` waits for it.
         after_apply: Called after entries were applied, before anything else happens.
         on_tick: Called with every tick.
         pressure: Says whether something behind can't keep up.
@@ -67,7 +82,8 @@ class TurnLoop:
         log: LogPort,
         surroundings: Surroundings,
         *,
-        send: Callable[[list[Message]], None],
+        links: Links,
+        commit: Callable[[Append], Awaitable[None]],
         after_apply: Callable[[], None],
         on_failure: Callable[[BaseException], None],
         on_tick: Callable[[], None],
@@ -77,7 +93,9 @@ class TurnLoop:
         self._replica = replica
         self._log = log
         self._surroundings = surroundings
-        self._send = send
+        self._links = links
+        self._commit = commit
+        self._installing: asyncio.Task[None] | None = None
         self._after_apply = after_apply
         self._on_failure = on_failure
         self._on_tick = on_tick
@@ -124,8 +142,8 @@ class TurnLoop:
         if self._is_stopped:
             return
         self._tell_time()
-        self._guarded(self._replica.tick)
-        self._guarded(self._on_tick)
+        self.guarded(self._replica.tick)
+        self.guarded(self._on_tick)
         self.schedule()
         # Ticks keep their rhythm; those missed by a stall are skipped, not made up for.
         now = self._loop.time()
@@ -141,7 +159,7 @@ class TurnLoop:
         self._is_scheduled = False
         if not self._is_stopped:
             self._is_turning = True
-            self._guarded(self._turn)
+            self.guarded(self._turn)
             self._is_turning = False
             self._finish()
 
@@ -156,21 +174,22 @@ class TurnLoop:
                     context = {"message": "an answer broke", "exception": error}
                     self._loop.call_exception_handler(context)
 
-    def _guarded(self, step: Callable[[], None]) -> None:
-        """Any exception in here is a broken invariant: stop, never limp."""
+    def guarded(self, step: Callable[[], None]) -> None:
+        """Do a step of the replica; any exception is a broken invariant: stop, never limp."""
         try:
             step()
         except Exception as error:
-            self.stop()
-            self._on_failure(error)
+            self._fail(error)
 
     def _turn(self) -> None:
         replica = self._replica
         self._tell_time()
+        links = self._links
+        links.gather()
         while True:
             effects = replica.turn(hold=self._pressure.is_behind)
-            if effects.messages:
-                self._send(effects.messages)
+            if effects.messages or links.has_frames:
+                links.send(effects.messages)
             for append in effects.appends:
                 self._write(append)
             if not replica.has_committed:
@@ -197,7 +216,10 @@ class TurnLoop:
 
     def _write(self, append: Append) -> None:
         """Hand one append to the log; those that need no sync only keep their place."""
-        needs_disk = bool(append.entries or append.snapshot) or append.must_sync
+        if append.snapshot is not None:
+            self._write_snapshot(append)
+            return
+        needs_disk = bool(append.entries) or append.must_sync
         if not needs_disk and not self._writes:
             self._replica.persisted(append)
             return
@@ -205,8 +227,7 @@ class TurnLoop:
         is_alone = not self._writes and len(append.entries) <= ALONE_ENTRIES_MAX
         self._writes.append((append, state))
         if needs_disk:
-            install = append.snapshot.metadata if append.snapshot else None
-            batch = LogBatch(install, append.entries, append.hard_state)
+            batch = LogBatch(None, append.entries, append.hard_state)
             # On a full disk only what must go on is proposed: it may use the reserve.
             reserve = self._pressure.is_disk_full
             write = self._log.write_now if is_alone else self._log.submit
@@ -214,16 +235,48 @@ class TurnLoop:
                 self._writes.clear()
                 self._replica.persisted(append)
 
+    def _write_snapshot(self, append: Append) -> None:
+        """Note a snapshot in the log; what it holds then takes the place of the state."""
+        assert append.snapshot is not None
+        state = [False]
+        self._writes.append((append, state))
+
+        def noted(error: StorageError | None) -> None:
+            if error is not None or self._is_stopped:
+                self._written(state, error)
+                return
+            self._installing = asyncio.ensure_future(self._commit(append))
+            self._installing.add_done_callback(installed)
+
+        def installed(task: asyncio.Task[None]) -> None:
+            self._installing = None
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not self._is_stopped:
+                self._fail(error)
+            elif error is None:
+                self._written(state, None)
+
+        batch = LogBatch(append.snapshot.metadata, append.entries, append.hard_state)
+        self._log.submit(batch, noted, reserve=self._pressure.is_disk_full)
+
+    async def settle(self) -> None:
+        """Wait for an installation under way: it can't be left half done while this runs."""
+        while self._installing is not None:
+            await asyncio.wait((self._installing,))
+
+    def _fail(self, error: BaseException) -> None:
+        self.stop()
+        self._on_failure(error)
+
     def _written(self, state: list[bool], error: StorageError | None) -> None:
         """The log has made a batch durable, or never will."""
         if self._is_stopped:
             return
         if error is not None:
-            self.stop()
-            self._on_failure(error)
+            self._fail(error)
             return
         state[0] = True
         writes = self._writes
         while writes and writes[0][1][0]:
-            self._guarded(partial(self._replica.persisted, writes.popleft()[0]))
+            self.guarded(partial(self._replica.persisted, writes.popleft()[0]))
         self.schedule()

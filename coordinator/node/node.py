@@ -13,18 +13,28 @@ from coordinator import __version__
 from coordinator.keyspace.records import USER
 from coordinator.keyspace.watch import WatchHub
 from coordinator.node.boot import Booted, boot
+from coordinator.node.bootstrap import goes_on_without_peers
 from coordinator.node.chores import Housekeeping, Retention
+from coordinator.node.failover import Failover
+from coordinator.node.forward import Forwarding
+from coordinator.node.installation import Installation
+from coordinator.node.keepalive import Keepalive
 from coordinator.node.loop import TurnLoop
+from coordinator.node.membership import Membership, publication
+from coordinator.node.peers import Links, Peers
 from coordinator.node.persistence import Persistence
+from coordinator.node.snapshots import SnapshotReceiver, SnapshotSender
 from coordinator.node.surroundings import ThisMachine
+from coordinator.replica import membership
 from coordinator.replica.replica import Proposal, Replica
 from coordinator.replica.requests import Outcome
-from coordinator.wire.command import MemberPublish
+from coordinator.transport.errors import CannotListen
 from coordinator_sdk.errors import (
     CoordinatorError,
-    NoLeader,
     NoSpace,
+    OutcomeUnknown,
     Stopping,
+    Unavailable,
     error_from_wire,
 )
 from coordinator_sdk.protocol.cluster import ClusterStatusResult, MemberInfo
@@ -36,13 +46,22 @@ if TYPE_CHECKING:
     from coordinator.keyspace.watcher import Fetch
     from coordinator.node.surroundings import Surroundings
     from coordinator.replica.domain import Domain
+    from coordinator.replica.machine import Machine
+    from coordinator.transport.ports import PeerNetwork
     from coordinator.wire.raft import Entry, Message
     from coordinator_sdk.protocol.kv import Event
 
 _log = logging.getLogger("coordinator.node")
 
+PATIENCE_MS = 2000
+"""How long requests wait for a leader, beside two election timeouts."""
+
 CATCH_UP_EVENTS = 5000
 """Events fed to lagging watches in one turn."""
+
+
+class MembershipEnded(Exception):
+    """This member is no member of its cluster any more; it has to be added anew."""
 
 
 class Node:
@@ -74,7 +93,9 @@ class Node:
         self.stopped = asyncio.Event()
         self._domains = domains
         self._booted: Booted | None = None
-        self._on_tick: list[Callable[[], None]] = []
+        self._network: PeerNetwork | None = None
+        self.on_machine: list[Callable[[], None]] = []
+        """Told when a snapshot has replaced machine and keyspace."""
         self._catching_up: asyncio.Task[None] | None = None
         self._fetches: deque[Fetch] = deque()
         """What the hub has asked for, once, and still waits for."""
@@ -85,7 +106,11 @@ class Node:
         Raises:
             StorageError: The data directory can't be used; the message says what to do.
         """
-        booted = await boot(self.config, self._domains, self._surroundings, self._publish)
+        network = self._surroundings.open_network(self.config)
+        self._network = network
+        booted = await boot(
+            self.config, self._domains, self._surroundings, self._publish, network.inquire
+        )
         self._booted = booted
         self.name = self.config.name
         self.cluster_id = booted.identity.cluster_id
@@ -101,22 +126,93 @@ class Node:
         self._persistence = Persistence(
             booted, entries_kept=self.config.snapshot_count, on_failure=self._fail
         )
-        self._loop = TurnLoop(
-            self.replica,
-            booted.log,
-            self._surroundings,
-            send=self._send,
-            after_apply=self._after_apply,
-            on_failure=self._fail,
-            on_tick=self._tick,
-            pressure=self._persistence,
-            tick_ms=self.config.heartbeat_interval_ms,
-        )
+        self._connect(booted, network)
         self._loop.start()
+        await self._open_links(booted, network)
         if booted.is_only_voter:
             self.replica.raw.campaign()
             self._loop.schedule()
         await self._unless_failed(self._join())
+
+    async def _open_links(self, booted: Booted, network: PeerNetwork) -> None:
+        """Listen for peers and dial them; a lone member that nobody gave addresses can do without.
+
+        Raises:
+            CannotListen: An address is taken.
+        """
+        try:
+            await network.start(self._peers)
+        except CannotListen as error:
+            if not goes_on_without_peers(self.config, booted.peers):
+                raise
+            _log.warning("going on without addresses for peers: %s", error)
+            await network.start(self._peers, listens=False)
+
+    def _connect(self, booted: Booted, network: PeerNetwork) -> None:
+        """Put together what makes this member one of several."""
+        replica, config = self.replica, self.config
+        patience_ms = 2 * config.election_timeout_ms + PATIENCE_MS
+        self._links = Links(network)
+        self._forwarding = Forwarding(replica, self._links, patience_ms=patience_ms)
+        self._keepalive = Keepalive(replica, self._links, patience_ms=patience_ms)
+        self._sender = SnapshotSender(
+            network,
+            self._persistence,
+            match_of=self._match_of,
+            last_index=lambda: replica.raw.last_index,
+        )
+        self._installation = Installation(
+            booted,
+            self._persistence,
+            self.hub,
+            let_go=self._sender.stop,
+            on_machine=self._take_machine,
+            schedule=self._schedule,
+        )
+        self._peers = peers = Peers(
+            booted.identity,
+            self._surroundings.random.getrandbits(62) + 1,
+            replica,
+            network,
+            self._links,
+            schedule=self._schedule,
+            on_refused=lambda reason: self._fail(MembershipEnded(reason)),
+        )
+        self._failover = Failover(
+            replica.raw,
+            self._surroundings.random,
+            call_later=asyncio.get_running_loop().call_later,
+            schedule=self._schedule,
+        )
+        self._receiver = SnapshotReceiver(
+            booted.directory,
+            self._domains,
+            applied_index=lambda: self.machine.index,
+            offer=self._installation.offer,
+        )
+        peers.forwarding, peers.keepalive = self._forwarding, self._keepalive
+        peers.failover, peers.sender, peers.receiver = self._failover, self._sender, self._receiver
+        self.membership = Membership(
+            replica,
+            is_linked=network.is_linked,
+            schedule=self._schedule,
+            election_timeout_ms=config.election_timeout_ms,
+            strict=config.strict_reconfig_check,
+            learners_max=config.max_learners,
+        )
+        peers.set_peers(booted.peers)
+        self._loop = TurnLoop(
+            replica,
+            booted.log,
+            self._surroundings,
+            links=self,
+            commit=self._installation.commit,
+            after_apply=self._after_apply,
+            on_failure=self._fail,
+            on_tick=self._tick,
+            pressure=self._persistence,
+            tick_ms=config.heartbeat_interval_ms,
+        )
 
     async def _unless_failed(self, joining: Coroutine[None, None, None]) -> None:
         """Wait for the group, but not for a member that will never answer again."""
@@ -146,11 +242,12 @@ class Node:
 
     async def _publish_member(self) -> None:
         assert self._booted is not None
-        known = self.machine.members.get(self.member_id)
-        urls = list(self.config.advertise_client_urls)
-        directory = self._booted.identity.directory_id
-        if known is None or (known.name, known.client_urls) != (self.name, urls):
-            await self.execute(MemberPublish(self.member_id, self.name, urls, directory))
+        while (told := publication(self.config, self._booted.identity, self.machine)) is not None:
+            try:
+                await self.execute(told)
+                return
+            except (Unavailable, OutcomeUnknown):
+                await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
         """Write everything, close everything. Safe to call more than once."""
@@ -159,13 +256,32 @@ class Node:
             return
         self.is_stopping = True
         if self._booted is not None:
+            if self.failure is None:
+                await self._hand_over()
             self._loop.stop()
+            self._failover.is_stopped = True
             if self._catching_up is not None:
                 self._catching_up.cancel()
+            await self._receiver.stop()
+            await self._sender.stop()
+            await self._loop.settle()
+            if self._network is not None:
+                await self._network.close()
             with contextlib.suppress(Exception):
                 await self._persistence.close(flush=self.failure is None)
             await asyncio.to_thread(self._booted.close)
+        elif self._network is not None:
+            await self._network.close()
         self.stopped.set()
+
+    async def _hand_over(self) -> None:
+        """Let another member lead before this one goes, if there is one."""
+        if self.replica.is_leader and not self._booted_alone():
+            with contextlib.suppress(CoordinatorError):
+                await self.membership.hand_over()
+
+    def _booted_alone(self) -> bool:
+        return len(self.machine.conf_state.voters) < 2
 
     def _fail(self, error: BaseException) -> None:
         """Something broke that must not: stop at once, answer nobody."""
@@ -218,9 +334,21 @@ class Node:
             full = NoSpace("the disk of this member is full; free some space", limit="disk")
             done(Outcome(self.revision, None, (full.code, full.message, full.details)))
             return
-        self.replica.propose(
-            Proposal(body, done, client, sequence, floor, actor, origin, "", trace)
-        )
+        proposal = Proposal(body, done, client, sequence, floor, actor, origin, "", trace)
+        if not self.replica.raw.is_leader:
+            self._forwarding.submit(proposal)
+        elif self.membership.concerns(body):
+            self.membership.admit(proposal, self._admitted)
+        else:
+            self.replica.propose(proposal)
+        self._loop.schedule()
+
+    def _admitted(self, proposal: Proposal) -> None:
+        """Propose what the leader has looked at, or pass it on if another leads by now."""
+        if self.replica.raw.is_leader:
+            self.replica.propose(proposal)
+        else:
+            self._forwarding.submit(proposal)
         self._loop.schedule()
 
     async def execute(self, body: Any, **who: Any) -> Outcome:
@@ -271,29 +399,34 @@ class Node:
             done: Called with the TTL of each in milliseconds, 0 for one that does not exist,
                 or with the error that prevents it.
         """
+        self._ask_leader(leases, done, only_look=False)
 
-        def confirmed(error: CoordinatorError | None) -> None:
-            if error is not None:
-                done(error)
-            elif not self.replica.is_leader:
-                done(NoLeader("this member does not lead"))
-            else:
-                now = self._now_ms()
-                done([self.replica.clock.renew(lease, now) for lease in leases])
+    def look(self, leases: list[int], done: Callable[[list[int] | CoordinatorError], None]) -> None:
+        """Find out how long leases live on, wherever they are timed.
 
+        Args:
+            leases: Their ids.
+            done: Called with what is left of each in milliseconds, -1 for one that does not
+                exist, or with the error that prevents it.
+        """
+        self._ask_leader(leases, done, only_look=True)
+
+    def _ask_leader(
+        self,
+        leases: list[int],
+        done: Callable[[list[int] | CoordinatorError], None],
+        *,
+        only_look: bool,
+    ) -> None:
         if self.is_stopping:
             done(Stopping("the member is shutting down"))
             return
-        self.replica.read(confirmed, applied=False)
+        self._keepalive.ask(leases, done, only_look=only_look)
         self._loop.schedule()
 
     def soon(self, work: Callable[[], None]) -> None:
         """Call ``work`` at the end of the turn under way, or in the next one of the event loop."""
         self._loop.soon(work)
-
-    def lease_remaining_ms(self, lease: int) -> int:
-        """Give how long a lease lives on; -1 if it does not exist."""
-        return self.replica.clock.remaining_ms(lease, self._now_ms())
 
     def _now_ms(self) -> int:
         return self._surroundings.monotonic_ns() // 1_000_000
@@ -303,11 +436,8 @@ class Node:
         return await self._persistence.old_values(wanted)
 
     def members(self) -> list[MemberInfo]:
-        """Give the members as they made themselves known."""
-        return [
-            MemberInfo(member.member, member.name, [], member.client_urls, False)
-            for _, member in sorted(self.machine.members.items())
-        ]
+        """Give the members of the cluster, by id."""
+        return membership.member_infos(self.machine)
 
     def alarms(self) -> list[str]:
         """Give the names of the alarms that are raised."""
@@ -352,8 +482,37 @@ class Node:
 
     # What the loop calls.
 
-    def _send(self, messages: list[Message]) -> None:
-        """A single member has nobody to send to."""
+    def _schedule(self) -> None:
+        self._loop.schedule()
+
+    def gather(self) -> None:
+        """Pass on what waits for a leader; the loop asks for it before each turn."""
+        self._forwarding.dispatch()
+        self._keepalive.dispatch()
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether anything besides messages waits for the peers."""
+        return self._links.has_frames
+
+    def send(self, messages: list[Message]) -> None:
+        """Send messages, and whatever else there is for the peers."""
+        self._peers.send(messages)
+
+    def _match_of(self, member: int) -> int | None:
+        its = self.replica.raw.raft.tracker.progress.get(member)
+        return its.match if its is not None and self.replica.is_leader else None
+
+    def _take_machine(self, machine: Machine) -> None:
+        """A snapshot has taken the place of the state."""
+        self.machine = machine
+        self.machine.on_fault = _log_fault
+        self.keyspace = machine.keyspace
+        self._housekeeping = Housekeeping(
+            machine, _retention(self.config), self.config.quota_backend_bytes
+        )
+        for told in self.on_machine:
+            told()
 
     def _publish(self, revision: int, events: list[tuple[int, Event]]) -> None:
         self.hub.publish(revision, events)
@@ -367,6 +526,13 @@ class Node:
 
     def _tick(self) -> None:
         self._persistence.tick()
+        self._forwarding.tick()
+        self._keepalive.tick()
+        self.membership.tick()
+        self._peers.follow_members()
+        if self.member_id in self.machine.removed:
+            self._fail(MembershipEnded("this member was removed from the cluster"))
+            return
         if self.hub.is_lagging:
             self.catch_up()
         if self.replica.is_leader:

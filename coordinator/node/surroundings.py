@@ -12,16 +12,20 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from coordinator.config import parse_url
 from coordinator.storage.identity import DataDirectory
 from coordinator.storage.snapshot import SnapshotInstaller, finish_install
 from coordinator.storage.state import StateStore
 from coordinator.storage.wal import open_log
+from coordinator.transport.network import StreamNetwork
 
 if TYPE_CHECKING:
+    from coordinator.config import Config
     from coordinator.storage.identity import Identity
     from coordinator.storage.ports import InstallerPort, LogPort, StatePort
     from coordinator.storage.recovery import LogContents
     from coordinator.storage.wal import Notify
+    from coordinator.transport.ports import PeerNetwork
 
 
 class Directory(Protocol):
@@ -65,6 +69,9 @@ class Surroundings(Protocol):
 
     async def open_directory(self, path: str) -> Directory:
         """Lock a data directory, creating it if need be."""
+
+    def open_network(self, config: Config) -> PeerNetwork:
+        """Give the network between members; it is not started yet."""
 
     def monotonic_ns(self) -> int:
         """Give nanoseconds on the clock that never jumps."""
@@ -114,6 +121,10 @@ class ThisMachine:
     async def open_directory(self, path: str) -> Directory:
         """Lock a data directory, creating it if need be."""
         return DiskDirectory(await asyncio.to_thread(DataDirectory.open, path))
+
+    def open_network(self, config: Config) -> PeerNetwork:
+        """Give the network between members; it is not started yet."""
+        return StreamNetwork([parse_url(url) for url in config.listen_peer_urls])
 
     def wall_ms(self) -> int:
         """Give Unix time in milliseconds."""

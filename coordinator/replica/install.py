@@ -62,7 +62,7 @@ def take_over(replica: Replica, machine: Machine) -> None:
     assert machine.index > replica.machine.index, (machine.index, replica.machine.index)
     assert not replica.has_committed, "nothing is applied once a snapshot was taken"
     machine.on_fault = replica.machine.on_fault
-    replica.machine = machine
+    replica.machine = replica.log.machine = machine
     replica.clock.leave_office()
     replica.clock = LeaderClock(machine)
     replica.clock.set_time(replica.now_ms)

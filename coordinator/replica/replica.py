@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from coordinator.raft import LOCAL_APPEND, LOCAL_APPLY, MemoryStorage, RawNode, hard_state_of
+from coordinator.raft import LOCAL_APPEND, LOCAL_APPLY, RawNode, hard_state_of
 from coordinator.raft.errors import ProposalDropped
 from coordinator.replica import membership
 from coordinator.replica.deadlines import LeaderClock
@@ -32,16 +32,30 @@ from coordinator.wire.raft import (
     EntryType,
     HardState,
     Message,
+    MessageType,
     Snapshot,
     decode_conf_change,
 )
-from coordinator_sdk.errors import CoordinatorError, Exhausted, NoLeader, Unavailable
+from coordinator_sdk.errors import (
+    CoordinatorError,
+    Exhausted,
+    NoLeader,
+    OutcomeUnknown,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
+    from coordinator.replica.log import ReplicaLog
     from coordinator_sdk.protocol.kv import Event
 
 QUEUE_MAX: Final = 65_536
 """Proposals that may wait for the next turn."""
+ROUND_RETRY_MS: Final = 150
+"""When the question for a read index, or its answer, counts as lost: it is asked anew."""
+_LEADS_AT_ONCE: Final = frozenset(
+    (MessageType.MSG_APP, MessageType.MSG_HEARTBEAT, MessageType.MSG_SNAP)
+)
+"""Messages that promise nothing about what this member has stored."""
 
 Done = Callable[[Outcome], None]
 ReadDone = Callable[[CoordinatorError | None], None]
@@ -60,6 +74,9 @@ class Proposal(Struct, gc=False):
     cause: str = ""
     trace: str = ""
     term: int = 0
+    since_ms: int = 0
+    placed: Callable[[int, int], None] | None = None
+    """For one that another member waits for: told (index, term) once it is proposed, else 0, 0."""
 
 
 class Append(Struct):
@@ -70,6 +87,14 @@ class Append(Struct):
     snapshot: Snapshot | None
     must_sync: bool
     responses: list[Message]
+
+
+class _Read(Struct, gc=False):
+    """A read that waits: for the applied state too, or only for the leader's answer."""
+
+    applied: bool
+    since_ms: int
+    done: ReadDone
 
 
 class Effects(Struct):
@@ -87,6 +112,7 @@ class Replica:
         log: The entries in memory that are durable; written by ``persisted`` only.
         machine: The state machine, at the index where ``raw`` starts to apply.
         incarnation: Differs between runs of this member; makes read contexts unique.
+        patience_ms: How long reads wait for a leader, and proposals for a quorum.
         on_events: Called with (revision, events) of each applied entry that changed a key,
             before its proposer is told.
     """
@@ -94,27 +120,34 @@ class Replica:
     def __init__(
         self,
         raw: RawNode,
-        log: MemoryStorage,
+        log: ReplicaLog,
         machine: Machine,
         *,
         incarnation: int,
+        patience_ms: int = 5000,
         on_events: Callable[[int, list[tuple[int, Event]]], None],
     ) -> None:
         self.raw = raw
         self.log = log
+        log.machine = machine
         self.machine = machine
         self.clock = LeaderClock(machine)
         self.now_ms = 0
         self.wall_ms = 0
         self._on_events = on_events
+        self._patience_ms = patience_ms
         self._queue: list[Proposal] = []
         self._in_flight: dict[int, Proposal] = {}
-        self._reads: list[tuple[bool, ReadDone]] = []
-        self._rounds: dict[bytes, list[tuple[bool, ReadDone]]] = {}
+        self._reads: list[_Read] = []
+        self._round_context = b""
+        self._round_reads: list[_Read] = []
         self._awaiting_apply: deque[tuple[int, ReadDone]] = deque()
         self._context = incarnation.to_bytes(8, "big") + raw.id.to_bytes(8, "big")
         self._round = 0
         self._knows_commit_of = 0
+        self._applied_term = machine.term
+        self._voted = (0, 0)
+        self._unsynced: Append | None = None
         self._round_started_ms = 0
         self._committed: deque[tuple[list[Entry], list[Message]]] = deque()
         self._entries: list[Entry] = []
@@ -141,23 +174,62 @@ class Replica:
         self.raw.tick()
         if self.is_leader:
             self.clock.collect(self.now_ms, self.raw.term, self.propose_internal)
-        elif self._rounds and self.raw.lead == 0:
-            self._fail_reads(NoLeader("the cluster has no leader at the moment"))
+        self._give_up_late()
+
+    def _give_up_late(self) -> None:
+        """Answer those who have waited long enough."""
+        oldest_ms = self.now_ms - self._patience_ms
+        if self._round_reads and self._round_reads[0].since_ms < oldest_ms:
+            self._reads, self._round_reads = self._round_reads + self._reads, []
+        while self._reads and self._reads[0].since_ms < oldest_ms:
+            self._reads.pop(0).done(NoLeader("the cluster has no leader at the moment"))
+        # In about the order in which they came; a request id gets its outcome however late.
+        for index, proposal in list(self._in_flight.items()):
+            if proposal.since_ms >= oldest_ms:
+                break
+            if not proposal.client:
+                del self._in_flight[index]
+                self.refuse(proposal, OutcomeUnknown("etcdserver: request timed out"))
 
     def propose(self, proposal: Proposal) -> None:
         """Queue a command for the next turn; its ``done`` is called when it is decided."""
         if not self.raw.is_leader:
-            self._refuse(proposal, NoLeader("the cluster has no leader at the moment"))
+            self.refuse(proposal, NoLeader("the cluster has no leader at the moment"))
         elif len(self._queue) >= QUEUE_MAX:
-            self._refuse(proposal, Exhausted("too many requests", limit="proposals"))
+            self.refuse(proposal, Exhausted("too many requests", limit="proposals"))
         else:
+            proposal.since_ms = self.now_ms
             self._queue.append(proposal)
+
+    def expect(self, proposal: Proposal, index: int, term: int) -> bool:
+        """Wait for a command that the leader has proposed for this member.
+
+        Args:
+            proposal: The command.
+            index: Where its entry is, if it is committed.
+            term: Term of that entry; any other there means that the command was not applied.
+
+        Returns:
+            False if it is too late: what has become of the command can't be told from here.
+        """
+        known = self._in_flight.get(index)
+        if index <= self.machine.index or (known is not None and known.term > term):
+            return False
+        if known is not None:
+            # Another leader has put something else there, so its entry can't be committed.
+            self.refuse(known, _superseded())
+        proposal.term = term
+        self._in_flight[index] = proposal
+        return True
 
     def propose_internal(self, body: Any, cause: str) -> None:
         """Queue a command of the member's own; nobody is told what becomes of it."""
-        self._queue.append(Proposal(body, None, cause=cause))
+        self._queue.append(Proposal(body, None, cause=cause, since_ms=self.now_ms))
 
-    def _refuse(self, proposal: Proposal, error: CoordinatorError) -> None:
+    def refuse(self, proposal: Proposal, error: CoordinatorError) -> None:
+        """Tell whoever waits for a proposal that it will not be applied, or what is known of it."""
+        if proposal.placed is not None:
+            proposal.placed(0, 0)
         if proposal.done is not None:
             revision = self.machine.keyspace.revision
             proposal.done(Outcome(revision, None, (error.code, error.message, error.details)))
@@ -170,7 +242,7 @@ class Replica:
             applied: Whether the state must have caught up with it; False to learn only that
                 a leader that still led after this call has answered.
         """
-        self._reads.append((applied, done))
+        self._reads.append(_Read(applied, self.now_ms, done))
 
     def step(self, message: Message) -> None:
         """Take in a message from a peer."""
@@ -186,7 +258,7 @@ class Replica:
         """
         if self._queue and not hold:
             self._propose_queued()
-        if self._reads and self._may_read():
+        if (self._reads or self._round_reads) and self._may_read():
             self._start_round()
         effects = Effects([], self._outgoing)
         self._outgoing = []
@@ -195,24 +267,33 @@ class Replica:
             ready = raw.ready()
             if ready.soft_state is not None:
                 self._note_role()
+            promises: list[Message] = []
             for message in ready.messages:
                 if message.to == LOCAL_APPEND:
-                    effects.appends.append(
-                        Append(
-                            message.entries,
-                            hard_state_of(message),
-                            message.snapshot,
-                            ready.must_sync,
-                            message.responses,
-                        )
-                    )
+                    effects.appends.append(self._append_of(message, must_sync=ready.must_sync))
                 elif message.to == LOCAL_APPLY:
                     self._committed.append((message.entries, message.responses))
-                else:
+                elif message.type in _LEADS_AT_ONCE:
                     effects.messages.append(message)
+                else:
+                    promises.append(message)
+            if promises:
+                # Nothing is said in a term, or about a vote, that a crash would make us forget.
+                held = self._unsynced
+                (effects.messages if held is None else held.responses).extend(promises)
             for state in ready.read_states:
                 self._confirm_round(state.index, state.context)
+            if ready.read_states and self._reads and not self._round_reads and self._may_read():
+                self._start_round()
         return effects
+
+    def _append_of(self, message: Message, *, must_sync: bool) -> Append:
+        hard_state = hard_state_of(message)
+        append = Append(message.entries, hard_state, message.snapshot, must_sync, message.responses)
+        if hard_state is not None and (hard_state.term, hard_state.vote) != self._voted:
+            self._voted = (hard_state.term, hard_state.vote)
+            self._unsynced = append
+        return append
 
     def _propose_queued(self) -> None:
         proposals, self._queue = self._queue, []
@@ -222,7 +303,7 @@ class Replica:
             self._propose_change(changes)
         if not proposals:
             return
-        encode = self._encode
+        encode = self.encode
         payloads = [encode(proposal) for proposal in proposals]
         first = self.raw.last_index + 1
         try:
@@ -240,7 +321,7 @@ class Replica:
             return
         self._queue += changes[1:]
         change = msgspec.structs.replace(
-            membership.conf_change_of(changes[0].body), context=self._encode(changes[0])
+            membership.conf_change_of(changes[0].body), context=self.encode(changes[0])
         )
         first = raw.last_index + 1
         try:
@@ -250,7 +331,8 @@ class Replica:
         else:
             self._note_in_flight(changes[:1], first)
 
-    def _encode(self, proposal: Proposal) -> bytes:
+    def encode(self, proposal: Proposal) -> bytes:
+        """Give the payload of a proposal's entry, stamped with the time."""
         machine = self.machine
         return machine.codec.encode(
             Envelope(
@@ -270,13 +352,16 @@ class Replica:
     def _refuse_dropped(self, proposals: list[Proposal]) -> None:
         error = Unavailable("the member can't take proposals at the moment; try again")
         for proposal in proposals:
-            self._refuse(proposal, error)
+            self.refuse(proposal, error)
 
     def _note_in_flight(self, proposals: list[Proposal], first: int) -> None:
         term = self.raw.term
         for index, proposal in enumerate(proposals, first):
             proposal.term = term
-            self._in_flight[index] = proposal
+            if proposal.placed is not None:
+                proposal.placed(index, term)
+            if proposal.done is not None:
+                self._in_flight[index] = proposal
 
     def _may_read(self) -> bool:
         """Let reads wait while a new leader does not know yet what was committed before it.
@@ -293,28 +378,30 @@ class Replica:
         return True
 
     def _start_round(self) -> None:
-        """One round for all reads that have arrived; it starts after each of them."""
-        self._round += 1
-        context = self._context + self._round.to_bytes(8, "big")
-        self._rounds[context], self._reads = self._reads, []
-        if self.raw.lead == 0:
-            self._fail_reads(NoLeader("the cluster has no leader at the moment"))
+        """One round for all reads that have arrived; it starts after each of them.
+
+        While one is under way the others gather. It may have got lost on its way to the leader
+        and back: then they all go into a new one.
+        """
+        if self._round_reads and self.now_ms - self._round_started_ms < ROUND_RETRY_MS:
             return
+        if self.raw.lead == 0:
+            return
+        self._round += 1
+        self._round_context = self._context + self._round.to_bytes(8, "big")
+        self._round_reads, self._reads = self._round_reads + self._reads, []
         self._round_started_ms = self.now_ms
-        self.raw.read_index(context)
+        self.raw.read_index(self._round_context)
 
     def _confirm_round(self, index: int, context: bytes) -> None:
-        for applied, done in self._rounds.pop(context, ()):
-            if not applied or self.machine.index >= index:
-                done(None)
+        if context != self._round_context:
+            return
+        confirmed, self._round_reads = self._round_reads, []
+        for read in confirmed:
+            if not read.applied or self.machine.index >= index:
+                read.done(None)
             else:
-                self._awaiting_apply.append((index, done))
-
-    def _fail_reads(self, error: CoordinatorError) -> None:
-        rounds, self._rounds = self._rounds, {}
-        for waiting in rounds.values():
-            for _, done in waiting:
-                done(error)
+                self._awaiting_apply.append((index, read.done))
 
     def _note_role(self) -> None:
         leads = self.raw.is_leader
@@ -322,8 +409,9 @@ class Replica:
             self.clock.take_office(self.now_ms)
         elif self.is_leader and not leads:
             self.clock.leave_office()
-            self._fail_reads(Unavailable("leadership changed; try again"))
         self.is_leader = leads
+        # Whoever led then may not know of the round any more.
+        self._round_started_ms = self.now_ms - ROUND_RETRY_MS
 
     def persisted(self, append: Append) -> None:
         """Tell that an append is durable. In the order in which they were given."""
@@ -333,6 +421,8 @@ class Replica:
             self.log.append(append.entries)
         if append.hard_state is not None:
             self.log.set_hard_state(append.hard_state)
+        if append is self._unsynced:
+            self._unsynced = None
         raw = self.raw
         for message in append.responses:
             if message.to == raw.id:
@@ -343,7 +433,7 @@ class Replica:
     @property
     def has_work(self) -> bool:
         """Whether a turn would do anything."""
-        return bool(self._queue or self._reads or self._outgoing) or self.raw.has_ready()
+        return bool(self._queue or self._outgoing) or self.raw.has_ready()
 
     # Applying.
 
@@ -408,6 +498,9 @@ class Replica:
         return True
 
     def _applied(self, entry: Entry, applied: Applied) -> None:
+        if entry.term != self._applied_term:
+            self._applied_term = entry.term
+            self._refuse_superseded(entry)
         if applied.events:
             self._on_events(self.machine.keyspace.revision, applied.events)
         if self._in_flight:
@@ -424,10 +517,21 @@ class Replica:
         if proposal.term == entry.term and applied.outcome is not None:
             proposal.done(applied.outcome)
         else:
-            self._refuse(proposal, Unavailable("leadership changed before the commit; try again"))
+            self.refuse(proposal, _superseded())
+
+    def _refuse_superseded(self, entry: Entry) -> None:
+        """Nothing of an earlier term can be committed behind the first entry of a later one."""
+        in_flight = self._in_flight
+        for index in [i for i, each in in_flight.items() if i > entry.index]:
+            if in_flight[index].term < entry.term:
+                self.refuse(in_flight.pop(index), _superseded())
 
     # Looking.
 
     def leader_id(self) -> int:
         """Give the leader's member id, 0 if unknown."""
         return self.raw.lead
+
+
+def _superseded() -> Unavailable:
+    return Unavailable("leadership changed before the commit; try again")

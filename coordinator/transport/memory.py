@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from coordinator.transport.errors import CannotListen, PeerRefused, PeerUnreachable
-from coordinator.transport.greeting import answer, problem_of_answer, problem_of_caller
+from coordinator.transport.greeting import anonymous, answer, problem_of_answer, problem_of_caller
 from coordinator.transport.memory_link import Link
 from coordinator.transport.memory_stream import Stream, ask
 from coordinator.transport.ports import PeerHandler, PeerHello, Purpose
@@ -67,7 +67,7 @@ class MemorySwitchboard:
         self._links: dict[Link, None] = {}
 
     def open(self, place: str, urls: Sequence[str]) -> MemoryNetwork:
-        """Give a member its network.
+        """Give a member its network; to be called where everything of this member runs.
 
         Args:
             place: The machine it runs on; faults are told by it.
@@ -190,9 +190,10 @@ class MemoryNetwork:
         self.urls = urls
         self.is_over = False
         self.handler: PeerHandler
-        self.context = contextvars.Context()
+        self.context = contextvars.copy_context()
         self.streams: dict[Stream, None] = {}
-        self.loop: asyncio.AbstractEventLoop
+        self.loop = asyncio.get_running_loop()
+        self._is_started = False
         self._peers: dict[int, tuple[str, ...]] = {}
         self._outgoing: dict[int, Link] = {}
         self._incoming: dict[int, Link] = {}
@@ -200,12 +201,11 @@ class MemoryNetwork:
         self._attempt = 0
         self._refusals: dict[int, str] = {}
 
-    async def start(self, handler: PeerHandler) -> None:
+    async def start(self, handler: PeerHandler, *, listens: bool = True) -> None:
         """See `PeerNetwork.start`."""
         self.handler = handler
-        self.loop = asyncio.get_running_loop()
-        self.context = contextvars.copy_context()
         self.switchboard.listen(self)
+        self._is_started = True
         for member in self._peers:
             self._dial(member)
 
@@ -218,7 +218,7 @@ class MemoryNetwork:
                 link = self._outgoing.pop(member, None)
                 if link is not None:
                     link.source_ended(is_silent=False)
-        if hasattr(self, "handler") and not self.is_over:
+        if self._is_started and not self.is_over:
             for member in self._peers:
                 if member not in before:
                     self._dial(member)
@@ -253,7 +253,7 @@ class MemoryNetwork:
         if not is_open or target is None:
             await self.pass_time(DIAL_SECONDS if not is_open else 0.0)
             raise PeerUnreachable(f"nobody answers at {url}")
-        hello = self.greeting(Purpose.INQUIRY, 0)
+        hello = anonymous(Purpose.INQUIRY)
 
         def describe() -> bytes:
             refusal = target.check_caller(hello)

@@ -124,8 +124,12 @@ class PeerHandler(Protocol):
 class PeerNetwork(Protocol):
     """The links to all other members."""
 
-    async def start(self, handler: PeerHandler) -> None:
-        """Listen, and begin to dial the peers.
+    async def start(self, handler: PeerHandler, *, listens: bool = True) -> None:
+        """Listen, and begin to dial the peers. May be called again if it fails.
+
+        Args:
+            handler: Takes what comes in.
+            listens: Whether others can dial us.
 
         Raises:
             CannotListen: An address can't be listened on.

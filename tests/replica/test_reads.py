@@ -44,8 +44,8 @@ def test_read_after_a_crash_sees_what_was_acknowledged_before(saves: bool):
     assert seen[0] == b"199"
 
 
-def test_read_without_a_leader_is_refused():
-    """Without a leader a read is refused, not answered from what is there."""
+def test_read_without_a_leader_waits_and_is_refused():
+    """Without a leader a read waits for one, then is refused; never answered from what is there."""
     member = Member()
     member.execute(Put(b"a", b"1"))
     member.stop()
@@ -54,6 +54,8 @@ def test_read_without_a_leader_is_refused():
     answers: list[CoordinatorError | None] = []
     member.replica.read(answers.append)
     member.turn()
+    assert not answers
+    member.wait(PATIENCE_MS + 1)
     assert len(answers) == 1
     assert isinstance(answers[0], NoLeader)
 
