@@ -8,6 +8,7 @@ twice, no lock may have had two live tokens, and the watch must have told the wh
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +41,9 @@ class Notes:
         entered: How often a lock's section was entered while somebody else was in it.
         published: Per publisher, the sequences of its messages.
         received: (topic, sequence, payload) as the subscriber got them.
-        events: What the watch told.
+        watches: What each watch told; there is one for each member.
+        acknowledged_at: Per writer, when its writes were acknowledged, on the monotonic clock.
+        sessions_lost: How often a session ended under its user.
     """
 
     writes: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
@@ -51,7 +54,9 @@ class Notes:
     refused: int = 0
     published: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
     received: list[tuple[int, bytes]] = field(default_factory=list)
-    events: list[Change] = field(default_factory=list)
+    watches: list[list[Change]] = field(default_factory=list)
+    acknowledged_at: dict[int, list[float]] = field(default_factory=dict)
+    sessions_lost: int = 0
 
     @property
     def acknowledged(self) -> int:
@@ -64,10 +69,14 @@ class Notes:
 
 
 class Load:
-    """The clients, running from ``async with`` on until `finish`."""
+    """The clients, running from ``async with`` on until `finish`.
+
+    Writers, holders and watches are spread over the members: each client begins at another one,
+    and goes to the next when that is gone.
+    """
 
     def __init__(self, url: str, *, writers: int = WRITERS, holders: int = HOLDERS) -> None:
-        self.url = url
+        self.urls = url.split(",")
         self.notes = Notes()
         self._writers, self._holders = writers, holders
         self._is_ending = False
@@ -77,26 +86,30 @@ class Load:
         self._listening: list[asyncio.Task[None]] = []
         self.first_revision = 0
 
-    def client(self) -> Client:
-        """Make a client that never gives up."""
-        return Client(self.url, retry=RETRY, connect_timeout=60)
+    def client(self, first: int = 0) -> Client:
+        """Make a client that never gives up and begins at one of the members."""
+        first %= len(self.urls)
+        urls = self.urls[first:] + self.urls[:first]
+        return Client(*urls, retry=RETRY, connect_timeout=60)
 
     async def __aenter__(self) -> Load:
         enter = self._stack.enter_async_context
-        watching = await enter(self.client())
-        self.first_revision = (await watching.kv.put(PREFIX + b"begin", b"")).revision
-        watch = watching.kv.watch(prefix=PREFIX, start_revision=self.first_revision)
-        messages = watching.topics.subscribe("chaos.*", start="earliest")
-        self._listening = [
-            asyncio.ensure_future(self._watch(watch)),
-            asyncio.ensure_future(self._subscribe(messages)),
-        ]
-        writing = await enter(self.client())
+        watching = [await enter(self.client(number)) for number in range(len(self.urls))]
+        self.first_revision = (await watching[0].kv.put(PREFIX + b"begin", b"")).revision
+        messages = watching[-1].topics.subscribe("chaos.*", start="earliest")
+        self._listening = [asyncio.ensure_future(self._subscribe(messages))]
+        for client in watching:
+            watch = client.kv.watch(prefix=PREFIX, start_revision=self.first_revision)
+            self.notes.watches.append([])
+            told = self._watch(watch, self.notes.watches[-1])
+            self._listening.append(asyncio.ensure_future(told))
+        writing = [await enter(self.client(number)) for number in range(len(self.urls))]
         for number in range(self._writers):
-            self._start(self._write(writing, number))
-            self._start(self._publish(writing, number))
+            client = writing[number % len(writing)]
+            self._start(self._write(client, number))
+            self._start(self._publish(client, number))
         for number in range(self._holders):
-            self._start(self._hold(await enter(self.client()), number))
+            self._start(self._hold(await enter(self.client(number)), number))
         return self
 
     def _start(self, work: Any) -> None:
@@ -136,8 +149,7 @@ class Load:
         expected = sum(map(len, self.notes.published.values()))
         async with asyncio.timeout(CATCH_UP_SECONDS):
             while (
-                not self.notes.events
-                or self.notes.events[-1][0] < last
+                any(not told or told[-1][0] < last for told in self.notes.watches)
                 or len(self.notes.received) < expected
             ):
                 for task in self._listening:
@@ -150,6 +162,7 @@ class Load:
     async def _write(self, client: Client, number: int) -> None:
         """Write a key of one's own again and again: its version counts the writes."""
         notes = self.notes.writes.setdefault(number, [])
+        moments = self.notes.acknowledged_at.setdefault(number, [])
         key = PREFIX + b"writer/%d" % number
         count = 0
         while not self._is_ending:
@@ -157,6 +170,7 @@ class Load:
             value = b"%d" % count
             result = await client.kv.put(key, value)
             notes.append((result.revision, value))
+            moments.append(time.monotonic())
             if count % 50 == 0:
                 await client.kv.delete(key + b"/old")
             elif count % 50 == 25:
@@ -186,13 +200,16 @@ class Load:
                         self.notes.guarded += 1
                     finally:
                         self._inside[name] -= 1
-            except (SessionLost, GuardFailed):
+            except SessionLost:
+                self.notes.refused += 1
+                self.notes.sessions_lost += 1
+            except GuardFailed:
                 self.notes.refused += 1
 
-    async def _watch(self, watch: Any) -> None:
+    async def _watch(self, watch: Any, told: list[Change]) -> None:
         async with watch:
             async for event in watch:
-                self.notes.events.append(change_of(event))
+                told.append(change_of(event))
 
     async def _subscribe(self, messages: Any) -> None:
         async with messages:
@@ -203,12 +220,28 @@ class Load:
 
     async def _verdict(self, client: Client, last: int) -> list[str]:
         history = await read_history(client, self.first_revision, last)
-        found = compare(self.notes.events, history, "the watch")
+        found = []
+        for url, told in zip(self.urls, self.notes.watches, strict=True):
+            found += compare(told, history, f"the watch that began at {url}")
         found += check_writes(self.notes, history)
         found += check_tokens(self.notes, history)
         found += check_messages(self.notes)
         found += await check_values(client, history)
         return found
+
+
+def outage(moments: list[float], since: float, until: float) -> float:
+    """Give the longest time without an acknowledgement that touches a span, in seconds.
+
+    Args:
+        moments: When something was acknowledged, in order.
+        since: Begin of the span, such as the moment of a kill; nothing before it counts.
+        until: Its end.
+    """
+    inside = [moment for moment in moments if since < moment < until]
+    later = [moment for moment in moments if moment >= until][:1] or [float("inf")]
+    edges = [since, *inside, *later]
+    return max(after - before for before, after in zip(edges, edges[1:], strict=False))
 
 
 def change_of(event: Event) -> Change:

@@ -10,6 +10,7 @@ from tests.chaos.load import (
     check_tokens,
     check_writes,
     compare,
+    outage,
 )
 
 KEY, GUARDED = PREFIX + b"writer/0", PREFIX + b"guarded/chaos-0"
@@ -94,3 +95,13 @@ def test_wrong_messages_are_found(received: list[tuple[int, bytes]]):
 def test_wrong_events_are_found(events: list[Change]):
     """An event that is missing, doubled or out of order is found."""
     assert compare(events, HISTORY, "the watch")
+
+
+def test_outages_are_measured():
+    """The outage after a moment is the longest pause from there on, even one that goes beyond
+    the span; without any later acknowledgement it has no end."""
+    moments = [1.0, 2.0, 2.25, 4.25, 4.5, 9.5]
+    assert outage(moments, 2.0, 4.4) == 2.0
+    assert outage(moments, 3.0, 4.4) == 1.25
+    assert outage(moments, 4.4, 5.0) == 5.0
+    assert outage(moments, 9.0, 10.0) == float("inf")

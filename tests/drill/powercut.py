@@ -44,7 +44,7 @@ async def powercut(scratch: Path, cuts: int = CUTS) -> dict[str, Any]:
             "acknowledged_changes": notes.acknowledged,
             "guarded_writes": notes.guarded,
             "grants": len(notes.grants),
-            "watch_events": len(notes.events),
+            "watch_events": sum(map(len, notes.watches)),
             "messages": len(notes.received),
         }
     finally:
