@@ -11,11 +11,12 @@ used before its digest has been checked.
 import asyncio
 import hashlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -28,13 +29,15 @@ from coordinator.storage.migrate import (
     schema_revision,
     translate_sqlite,
 )
-from coordinator.storage.state import StateStore, encode_meta, select_meta
+from coordinator.storage.state import StateStore, decode_meta, encode_meta, select_meta
 from coordinator.storage.write_behind import WriteBehind
 
 MAGIC: Final = b"COORDBK1"
 TRAILER_BYTES: Final = len(MAGIC) + hashlib.sha256().digest_size
 
 _CHUNK_BYTES: Final = 1 << 20
+_ETCD_MAGIC: Final = bytes.fromhex("edda0ced")
+"""At offset 16 of the databases that etcd's snapshots are."""
 _COUNT_KEYS: Final = """
     SELECT count(*) FROM (
         SELECT version, max(mod_revision) FROM versions WHERE space = 0 GROUP BY key
@@ -66,6 +69,7 @@ async def save_backup(
     store: StateStore,
     target: str | os.PathLike[str],
     write_behind: WriteBehind | None = None,
+    facts: Mapping[str, object] | None = None,
 ) -> BackupStatus:
     """Write a backup of everything applied so far.
 
@@ -73,6 +77,7 @@ async def save_backup(
         store: The state database.
         target: The file; replaced if it exists.
         write_behind: The queue in front of the database; flushed first.
+        facts: Single facts to add to the copy, such as the id of the cluster.
 
     Raises:
         NoSpace: The disk is full; the target is untouched.
@@ -85,6 +90,7 @@ async def save_backup(
     try:
         await asyncio.to_thread(_begin_file, part)
         await store.vacuum_into(part)
+        await asyncio.to_thread(_add_facts, part, facts or {})
         await asyncio.to_thread(_seal_file, part, final)
     except BaseException:
         await asyncio.shield(asyncio.to_thread(discard, DiskFiles(), str(part)))
@@ -98,6 +104,13 @@ def _begin_file(part: Path) -> None:
         create_private_file(part)
     except OSError as error:
         raise translate(error, f"writing {part}") from error
+
+
+def _add_facts(part: Path, facts: Mapping[str, object]) -> None:
+    try:
+        _adjust(part, facts, ())
+    except sqlite3.Error as error:
+        raise translate_sqlite(error, f"writing {part}") from error
 
 
 def _seal_file(part: Path, final: Path) -> None:
@@ -140,21 +153,33 @@ def verify_backup(path: str | os.PathLike[str]) -> BackupStatus:
         raise ArchiveDamaged(str(error)) from None
     except sqlite3.Error as error:
         raise translate_sqlite(error, f"reading {source}") from error
-    numbers = ("revision", "compact_revision", "applied_index", "applied_term", "cluster_id")
+    revision, compact_revision = _revisions(facts)
+    numbers = ("applied_index", "applied_term", "cluster_id")
     return BackupStatus(
         size_bytes=size,
         sha256=sha256,
         schema=found,
+        revision=revision,
+        compact_revision=compact_revision,
         keys=keys,
         versions=versions,
         **{name: int(facts.get(name, 0)) for name in numbers},
     )
 
 
+def _revisions(facts: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the revision and the compact revision: the first two numbers of the keyspace's."""
+    if "keyspace" not in facts:
+        return 0, 0
+    revision, compact_revision, *_ = decode_meta(facts["keyspace"])
+    return int(revision), int(compact_revision)
+
+
 def _check_digest(source: Path) -> tuple[int, str]:
     """Return size and digest of an unaltered backup."""
     try:
         size = source.stat().st_size
+        _refuse_etcd(source)
         if size <= TRAILER_BYTES:
             raise ArchiveDamaged(f"{source} is too short to be a backup")
         digest = hashlib.sha256()
@@ -173,6 +198,15 @@ def _check_digest(source: Path) -> tuple[int, str]:
     if digest.digest() != expected:
         raise ArchiveDamaged(f"{source} has been altered: its checksum differs")
     return size, expected.hex()
+
+
+def _refuse_etcd(source: Path) -> None:
+    with source.open("rb") as file:
+        if file.read(20)[16:] == _ETCD_MAGIC:
+            raise ArchiveDamaged(
+                f"{source} is a snapshot of etcd, not a backup of this program: start etcd with "
+                "it, and copy the keys over"
+            )
 
 
 def restore_backup(
@@ -198,7 +232,7 @@ def restore_backup(
         StorageFailed: There is a database already, or the disk failed.
         NoSpace: The disk is full.
     """
-    status = verify_backup(source)
+    _check_digest(Path(source))
     target = Path(state_path)
     if target.exists():
         raise StorageFailed(f"{target} exists; restore into a new data directory")
@@ -207,7 +241,10 @@ def restore_backup(
     try:
         discard(files, str(part))
         create_private_file(part)
-        _copy(Path(source), part, status.size_bytes - TRAILER_BYTES)
+        shutil.copyfile(source, part)
+        # The copy is what counts, should the original change meanwhile.
+        status = verify_backup(part)
+        os.truncate(part, status.size_bytes - TRAILER_BYTES)
         _adjust(part, facts or {}, clear_tables)
         fd = files.open(str(part))
         try:
@@ -223,15 +260,6 @@ def restore_backup(
     except sqlite3.Error as error:
         raise translate_sqlite(error, f"restoring {target}") from error
     return status
-
-
-def _copy(source: Path, target: Path, size: int) -> None:
-    with source.open("rb") as reader, target.open("r+b") as writer:
-        left = size
-        while left:
-            chunk = reader.read(min(left, _CHUNK_BYTES))
-            writer.write(chunk)
-            left -= len(chunk)
 
 
 def _adjust(path: Path, facts: Mapping[str, object], clear_tables: tuple[str, ...]) -> None:

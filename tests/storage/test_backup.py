@@ -7,6 +7,7 @@ import stat
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from coordinator.storage.backup import (
@@ -25,7 +26,8 @@ from tests.storage.test_state_contract import all_versions, batch, row
 @pytest.fixture
 async def store(tmp_path: Path):
     store = await StateStore.open(tmp_path / "state.db")
-    facts = {"revision": 6, "compact_revision": 1, "applied_term": 3, "cluster_id": 77}
+    numbers = msgspec.msgpack.encode([6, 1, 900, 0])
+    facts = {"keyspace": numbers, "applied_term": 3, "cluster_id": 77}
     change = batch(9, row(2, key=b"a"), row(3, key=b"b"), row(4, key=b"a"), **facts)
     change.add_version((5, 0, 0, b"b", 0, 0, 0, b""))
     change.add_version((6, 0, 1, b"system", 6, 1, 0, b"x"))
@@ -79,7 +81,8 @@ async def test_what_is_on_its_way_is_saved(store: StateStore, tmp_path: Path):
     errors: list[StorageError] = []
     queue = WriteBehind(store, on_error=errors.append, flush_interval_seconds=3600.0)
     queue.start()
-    queue.add(batch(10, row(7, key=b"c"), revision=7))
+    numbers = msgspec.msgpack.encode([7, 1, 900, 0])
+    queue.add(batch(10, row(7, key=b"c"), keyspace=numbers))
     status = await save_backup(store, tmp_path / "backup.db", queue)
     assert (status.applied_index, status.revision, status.keys) == (10, 7, 2)
     await queue.close()
@@ -114,6 +117,23 @@ async def test_cut_or_grown_backup_is_refused(backup: Path, tmp_path: Path):
                 verify_backup(backup)
     with pytest.raises(StorageFailed):
         verify_backup(tmp_path / "nowhere")
+
+
+async def test_facts_are_added_to_the_copy(store: StateStore, tmp_path: Path):
+    """A backup may say more than its database, such as which cluster it is of."""
+    status = await save_backup(store, tmp_path / "b.db", facts={"cluster_id": 99})
+    assert status.cluster_id == 99
+    assert (await store.load_meta())["cluster_id"] == 77
+
+
+async def test_snapshot_of_etcd_is_refused(tmp_path: Path):
+    """A snapshot of etcd is named as what it is."""
+    path = tmp_path / "etcd.db"
+    write(path, bytes(16) + (0xED0CDAED).to_bytes(4, "little") + bytes(32768))
+    with pytest.raises(ArchiveDamaged, match="snapshot of etcd"):
+        verify_backup(path)
+    with pytest.raises(ArchiveDamaged, match="snapshot of etcd"):
+        restore_backup(path, tmp_path / "new.db")
 
 
 async def test_newer_backup_is_refused(backup: Path):
