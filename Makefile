@@ -41,7 +41,7 @@ run: preflight $(RUN_STAMP) ## Serve on http://127.0.0.1:$(PORT): PORT=2379 DATA
 		--advertise-client-urls "http://127.0.0.1:$(PORT)"
 
 .PHONY: cluster
-cluster: preflight $(RUN_STAMP) ## For clusters to come; one member in this release: PORT= DATA=
+cluster: preflight $(RUN_STAMP) ## Three members on this machine, their logs in one view: PORT= DATA=
 	@exec $(BIN)/python -m examples.cluster --port "$(PORT)" --data-dir "$(DATA)"
 
 .PHONY: demo
