@@ -11,8 +11,17 @@ from coordinator.api.connection import Connection
 from coordinator.api.dispatch import new_id, refusal
 from coordinator.api.http import Routes
 from coordinator.api.limits import Limits
-from coordinator.api.registry import Live, Operation
-from coordinator_sdk.errors import ClusterMismatch, InvalidRequest
+from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
+from coordinator.node.initial_cluster import peer_url
+from coordinator_sdk.errors import (
+    AlreadyExists,
+    ClusterMismatch,
+    Conflict,
+    CoordinatorError,
+    InvalidRequest,
+    NoLeader,
+    NotFound,
+)
 from coordinator_sdk.protocol.cluster import (
     PROTOCOL_VERSION,
     ClientRegister,
@@ -22,16 +31,25 @@ from coordinator_sdk.protocol.cluster import (
     ClusterStatusResult,
     Hello,
     HelloResult,
+    LeaderMove,
+    LeaderMoveResult,
+    MemberAdd,
+    MemberChangeResult,
+    MemberPromote,
+    MemberRemove,
+    MemberUpdate,
     Ping,
 )
 
 if TYPE_CHECKING:
     from coordinator.api.serving import Census
     from coordinator.api.websocket import WebSocketConnection
+    from coordinator.node.node import Node
     from coordinator.replica.requests import Outcome
 
 FEATURES = ["batch", "credit", "guard", "ticket"]
 """What this member can do, for clients to know before they ask."""
+PEER_URLS_MAX = 16
 
 
 def operations(census: Census) -> Mapping[type[Any], Operation]:
@@ -41,6 +59,11 @@ def operations(census: Census) -> Mapping[type[Any], Operation]:
         Ping: Live(_ping),
         ClusterStatus: Live(partial(_status, census)),
         ClusterMembers: Live(_members),
+        MemberAdd: Change(prepare=_prepare_add, check=_check_urls),
+        MemberRemove: Change(),
+        MemberPromote: Change(),
+        MemberUpdate: Change(prepare=_prepare_update, check=_check_urls),
+        LeaderMove: Live(_move_leader),
     }
 
 
@@ -82,7 +105,7 @@ def greet(connection: WebSocketConnection, id: int, hello: Hello, limits: Limits
             node.name,
             f"coordinator/{__version__}",
             FEATURES,
-            list(node.config.advertise_client_urls),
+            client_urls(node),
             limits.request_bytes,
             limits.in_flight,
         )
@@ -118,6 +141,60 @@ def _members(connection: Connection, id: int, op: ClusterMembers) -> None:
     connection.answer(id, node.revision, ClusterMembersResult(node.members()))
 
 
+def client_urls(node: Node, *, others_only: bool = False) -> list[str]:
+    """Give the client URLs of all members, this one's first, so that clients know them."""
+    own = node.member_id
+    members = node.machine.members
+    # Each member goes on where its own id stands, so that those who lose it part ways.
+    order = sorted(members, key=lambda member: (member < own, member))
+    found = [] if others_only else list(node.config.advertise_client_urls)
+    for member in order:
+        if member != own:
+            found += [url for url in members[member].client_urls if url not in found]
+    return found
+
+
+# ---------------------------------------------------------------- changes of the members
+
+
+def _check_urls(op: MemberAdd | MemberUpdate) -> None:
+    if not 1 <= len(op.peer_urls) <= PEER_URLS_MAX:
+        raise InvalidRequest(f"peer_urls: from 1 to {PEER_URLS_MAX} URLs", field="peer_urls")
+    for index, url in enumerate(op.peer_urls):
+        try:
+            peer_url(url)
+        except ValueError as error:
+            field = f"peer_urls[{index}]"
+            raise InvalidRequest(f"{field}: {error}", field=field) from None
+
+
+def _prepare_add(op: MemberAdd, caller: Caller, id: int) -> None:
+    if not op.member:
+        op.member = chosen_id(caller, id)
+    op.peer_urls = _in_one_form(op.peer_urls)
+
+
+def _prepare_update(op: MemberUpdate, caller: Caller, id: int) -> None:
+    op.peer_urls = _in_one_form(op.peer_urls)
+
+
+def _in_one_form(urls: list[str]) -> list[str]:
+    return sorted({peer_url(url) for url in urls})
+
+
+def _move_leader(connection: Connection, id: int, op: LeaderMove) -> None:
+    node = connection.node
+    former = node.replica.leader_id()
+
+    def done(answer: int | CoordinatorError) -> None:
+        if isinstance(answer, CoordinatorError):
+            connection.fail(id, answer)
+        else:
+            connection.answer(id, node.revision, LeaderMoveResult(former, answer))
+
+    node.membership.transfer(op.member, done)
+
+
 def routes() -> Routes:
     """Make the HTTP face of the cluster."""
     made = Routes("Cluster")
@@ -130,5 +207,50 @@ def routes() -> Routes:
     )
     made.add(
         "GET", "/cluster/members", ClusterMembers, ClusterMembersResult, summary="List the members"
+    )
+    made.add(
+        "POST",
+        "/cluster/members",
+        MemberAdd,
+        MemberChangeResult,
+        summary="Add a member",
+        status=201,
+        raises=(AlreadyExists, Conflict),
+        example={"peer_urls": ["http://10.0.0.4:2380"], "promote_when_ready": True},
+        descriptions={"member": "Its id; left out, the server chooses one."},
+    )
+    made.add(
+        "DELETE",
+        "/cluster/members/{member}",
+        MemberRemove,
+        MemberChangeResult,
+        summary="Remove a member for good",
+        raises=(NotFound, Conflict),
+    )
+    made.add(
+        "POST",
+        "/cluster/members/{member}/promote",
+        MemberPromote,
+        MemberChangeResult,
+        summary="Make a voter of a learner",
+        raises=(NotFound, Conflict),
+    )
+    made.add(
+        "PUT",
+        "/cluster/members/{member}",
+        MemberUpdate,
+        MemberChangeResult,
+        summary="Change the peer URLs of a member",
+        raises=(NotFound, AlreadyExists),
+        example={"peer_urls": ["http://10.0.0.4:2380"]},
+    )
+    made.add(
+        "POST",
+        "/cluster/move-leader",
+        LeaderMove,
+        LeaderMoveResult,
+        summary="Hand leadership over",
+        raises=(Conflict, NoLeader),
+        example={"member": "0000000000000a1b"},
     )
     return made

@@ -26,7 +26,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.speedups import apply_mask  # type: ignore[import-not-found,unused-ignore]
 
-from coordinator.api.cluster import greet
+from coordinator.api.cluster import client_urls, greet
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import broken
 from coordinator.api.protocol import CLOSE_GRACE_S, part_with
@@ -81,6 +81,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
         self._deferred: deque[Callable[[], None]] = deque()
         self._items: list[bytes] = []
         self._size = 0
+        self._members = 0
 
     # ------------------------------------------------------------- coming and going
 
@@ -113,7 +114,8 @@ class WebSocketConnection(asyncio.Protocol, Connection):
         """The server stops: say so, and close."""
         if self._is_open and not self._is_closing:
             error = Stopping("the member is shutting down")
-            self._items.append(self.codec.encode_closing(error))
+            others = client_urls(self.node, others_only=True)
+            self._items.append(self.codec.encode_closing(error, others))
             self.close(CloseCode.SERVICE_RESTART, "shutting down")
         elif not self._is_open:
             self.transport.abort()
@@ -208,6 +210,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
             if self._silence >= limits.silence_s:
                 self._fail_core(CloseCode.POLICY_VIOLATION, "silent for too long")
                 return
+        self._flush()  # Who asks for nothing learns of changed members all the same.
         self._core.send_ping(b"")
         self._send_core()
 
@@ -431,12 +434,12 @@ class WebSocketConnection(asyncio.Protocol, Connection):
 
     def _flush(self) -> None:
         """Send everything that was queued in this turn as one message."""
-        items = self._items
-        if items and not self._is_closing:
-            self._items, self._size = [], 0
-            node, codec = self.node, self.codec
-            header = Header(node.cluster_id, node.member_id, node.term, node.revision)
-            self._write_frame(codec.join_frame(header, items))
+        node, items, members = self.node, self._items, self.node.machine.members_version
+        is_news = self._is_greeted and members != self._members
+        if (items or is_news) and not self._is_closing:
+            self._items, self._size, self._members = [], 0, members
+            header = Header(node.cluster_id, node.member_id, node.term, node.revision, members)
+            self._write_frame(self.codec.join_frame(header, items))
         if self._deferred or self._backlog:
             self._resume()
 

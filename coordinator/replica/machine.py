@@ -311,12 +311,15 @@ class Machine:
             conf_state: The configuration that the consensus core has taken up.
         """
         assert entry.index == self.index + 1, (entry.index, self.index)
-        if conf_state != self.conf_state:
+        former = self.conf_state
+        if conf_state != former:
             self.conf_state = conf_state
             self.members_version += 1
         envelope, outcome = decision.envelope, decision.outcome
         if envelope is not None and outcome is None:
-            outcome = Outcome(self.keyspace.revision, membership.take_up(self, envelope.body))
+            outcome = Outcome(
+                self.keyspace.revision, membership.take_up(self, envelope.body, former)
+            )
         return self._finish(entry, envelope, outcome, [])
 
     def note_member(self, member: int) -> None:

@@ -139,11 +139,12 @@ def check_urls(machine: Machine, urls: Sequence[str], member: int = 0) -> None:
             raise AlreadyExists(text, peer_url=taken[0], member=f"{other.member:016x}")
 
 
-def take_up(machine: Machine, body: Any) -> MemberChangeResult:
-    """Change the table of the members, after the configuration has changed."""
+def take_up(machine: Machine, body: Any, former: ConfState) -> MemberChangeResult:
+    """Change the table of the members, after the configuration has changed from ``former``."""
     members, member = machine.members, body.member
     if type(body) is MemberRemove:
         gone = member_info(machine, members.get(member) or _unknown(member))
+        gone.is_learner = member in former.learners
         members.pop(member, None)
         machine.removed[member] = None
         for alarm in [alarm for alarm in machine.alarms if alarm[0] == member]:

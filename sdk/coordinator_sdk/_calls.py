@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from msgspec import Raw
@@ -65,6 +66,25 @@ class Call(Struct, eq=False):
     attempts: int = 0
     refusal: CoordinatorError | None = None
     in_doubt: bool = False
+
+
+class Firm:
+    """A future whose call is made even if nobody waits for it any more."""
+
+    __slots__ = ("done", "future")
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self.future = future
+        self.done = future.done
+
+    def cancelled(self) -> bool:
+        return False
+
+    def set_result(self, result: Any, /) -> None:
+        self.future.set_result(result)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self.future.set_exception(exception)
 
 
 class _Nobody:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ._calls import NOBODY, Call
-from ._endpoints import Endpoint, RetryPolicy, Rotation
+from ._calls import NOBODY, Call, Firm
+from ._endpoints import Endpoint, Learning, RetryPolicy, Rotation
 from ._modes import BEAT, READ
 from ._renewal import Renewals
 from ._session import Session
@@ -29,7 +29,7 @@ from .errors import (
     InvalidRequest,
     RequestTooLarge,
 )
-from .protocol.cluster import HelloResult, Ping
+from .protocol.cluster import ClusterMembers, ClusterMembersResult, HelloResult, Ping
 from .protocol.codec import MSGPACK
 from .protocol.kv import LeaseKeepAlive, LeaseKeepAliveResult
 
@@ -67,6 +67,7 @@ def nothing(raw: Raw) -> None:
 
 
 _HELLO = decoder(HelloResult)
+_MEMBERS = decoder(ClusterMembersResult)
 _KEEPALIVE = decoder(LeaseKeepAliveResult)
 
 
@@ -89,25 +90,6 @@ class _Beat:
 
     def set_exception(self, exception: BaseException, /) -> None:
         self._renewals.failed(self._leases, now())
-
-
-class _Firm:
-    """A future whose call is made even if nobody waits for it any more."""
-
-    __slots__ = ("done", "future")
-
-    def __init__(self, future: asyncio.Future[Any]) -> None:
-        self.future = future
-        self.done = future.done
-
-    def cancelled(self) -> bool:
-        return False
-
-    def set_result(self, result: Any, /) -> None:
-        self.future.set_result(result)
-
-    def set_exception(self, exception: BaseException, /) -> None:
-        self.future.set_exception(exception)
 
 
 class Connection:
@@ -147,6 +129,7 @@ class Connection:
         self._request_bytes_max = 1_572_864
         self._heard_at = 0.0
         self._pinged_at = 0.0
+        self._members = 0
         self.closing = False
         self.closed = False
 
@@ -192,7 +175,7 @@ class Connection:
     ) -> asyncio.Future[T]:
         """Send a request that is made even if its caller is cancelled while it waits."""
         future: asyncio.Future[T] = self.loop.create_future()
-        self.submit(Call(body, decode, mode, _Firm(future), None, limit))
+        self.submit(Call(body, decode, mode, Firm(future), None, limit))
         return future
 
     def submit(self, call: Call) -> None:
@@ -286,6 +269,13 @@ class Connection:
                 self._socket.abort(ConnectionLost(f"the server sent garbage: {error}"))
             return
         self.session.receive(header, items, at)
+        if header.members != self._members:
+            self._members = header.members
+            if self.session.greeted:
+                self.submit(Call(ClusterMembers(), _MEMBERS, READ, Learning(self._rotation)))
+        if self.session.told_endpoints:
+            self._rotation.learn(self.session.told_endpoints)
+            self.session.told_endpoints = []
         # Callers woken by these answers run before this flush, in the same turn of the loop.
         self.wake()
 

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from .protocol.cluster import ClusterMembersResult
+
 DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 DEFAULT_PORT = 2379
 _SECURE = {"http": False, "ws": False, "https": True, "wss": True}
@@ -108,6 +110,28 @@ class Rotation:
                 learned.append(endpoint)
         self._learned = learned
         self._at = self.all.index(here) if here in self.all else 0
+
+
+class Learning:
+    """Takes the answer that lists the members, and hands their addresses to the rotation."""
+
+    def __init__(self, rotation: Rotation) -> None:
+        self._rotation = rotation
+
+    def done(self) -> bool:
+        """Never: it waits for its answer."""
+        return False
+
+    def cancelled(self) -> bool:
+        """Never."""
+        return False
+
+    def set_result(self, result: ClusterMembersResult, /) -> None:
+        """Take note of where the members are."""
+        self._rotation.learn(url for member in result.members for url in member.client_urls)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Let be: the next greeting tells it."""
 
 
 @dataclass(frozen=True, slots=True)

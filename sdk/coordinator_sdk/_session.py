@@ -69,6 +69,7 @@ class Session:
         revision: The highest revision seen.
         greeted: Whether a connection stands and requests may be sent.
         closing: Why the member is about to close the connection.
+        told_endpoints: Where it said that the others are, until somebody takes note.
         queue: Calls to be sent; `submit` appends.
     """
 
@@ -78,6 +79,7 @@ class Session:
         self.revision = 0
         self.greeted = False
         self.closing: CoordinatorError | None = None
+        self.told_endpoints: list[str] = []
         self.queue: deque[Call] = deque()
         self.trouble: Exception | None = None
         self.window_max = WINDOW_CHANGES_MAX
@@ -260,6 +262,7 @@ class Session:
                 self._failure(item, now)
             else:
                 self.closing = _as_coordinator_error(item.code, item.message, None)
+                self.told_endpoints = item.endpoints
 
     def _stream_answered(self, stream: Stream[Any], item: Result, value: Any) -> None:
         if not stream.done():

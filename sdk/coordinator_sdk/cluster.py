@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ._connection import Connection, decoder, nothing, now
+from ._modes import BEAT, CHANGE, READ
 from .protocol.cluster import (
     ClusterMembers,
     ClusterMembersResult,
     ClusterStatus,
     ClusterStatusResult,
+    LeaderMove,
+    LeaderMoveResult,
+    MemberAdd,
+    MemberChangeResult,
     MemberInfo,
+    MemberPromote,
+    MemberRemove,
+    MemberUpdate,
     Ping,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Cluster"]
 
 _STATUS = decoder(ClusterStatusResult)
 _MEMBERS = decoder(ClusterMembersResult)
+_CHANGED = decoder(MemberChangeResult)
+_MOVED = decoder(LeaderMoveResult)
 
 
 class Cluster:
@@ -31,6 +46,99 @@ class Cluster:
     async def members(self) -> list[MemberInfo]:
         """List the members."""
         return (await self._link.call(ClusterMembers(), _MEMBERS)).members
+
+    async def add_member(
+        self,
+        peer_urls: Sequence[str],
+        *,
+        name: str = "",
+        learner: bool = True,
+        promote_when_ready: bool = False,
+    ) -> MemberChangeResult:
+        """Add a member, before it is started for the first time.
+
+        Args:
+            peer_urls: Where the other members reach it, such as ``http://10.0.0.4:2380``.
+            name: What people call it until it tells its own name.
+            learner: Whether it gets everything without counting for quorums, until it is
+                promoted. A voter counts at once, even while it is not there yet.
+            promote_when_ready: Whether a learner becomes a voter by itself once it has caught
+                up.
+
+        Returns:
+            The new member, and all members after the change.
+
+        Raises:
+            InvalidRequest: A URL is none.
+            AlreadyExists: A member is reached there already.
+            Conflict: There are too many learners, or too few of the members have come.
+            Unavailable: Not all voters can be reached.
+        """
+        body = MemberAdd(list(peer_urls), name, learner, promote_when_ready)
+        return await self._link.call(body, _CHANGED, CHANGE)
+
+    async def remove_member(self, member: int) -> MemberChangeResult:
+        """Remove a member for good; it stops by itself. The leader hands leadership over first.
+
+        Args:
+            member: Its id.
+
+        Returns:
+            The member as it was, and all members after the change.
+
+        Raises:
+            NotFound: There is no such member.
+            Conflict: Too few of those that are left have come.
+            Unavailable: Those that are left would have no quorum at the moment.
+        """
+        return await self._link.call(MemberRemove(member), _CHANGED, CHANGE)
+
+    async def promote_member(self, member: int) -> MemberChangeResult:
+        """Make a voter of a learner.
+
+        Args:
+            member: Its id.
+
+        Returns:
+            The member, and all members after the change.
+
+        Raises:
+            NotFound: There is no such member.
+            Conflict: It is no learner, or has not caught up yet.
+        """
+        return await self._link.call(MemberPromote(member), _CHANGED, CHANGE)
+
+    async def update_member(self, member: int, peer_urls: Sequence[str]) -> MemberChangeResult:
+        """Change where the other members reach a member.
+
+        Args:
+            member: Its id.
+            peer_urls: All its peer URLs from now on.
+
+        Returns:
+            The member, and all members after the change.
+
+        Raises:
+            InvalidRequest: A URL is none.
+            NotFound: There is no such member.
+            AlreadyExists: Another member is reached there.
+        """
+        return await self._link.call(MemberUpdate(member, list(peer_urls)), _CHANGED, CHANGE)
+
+    async def move_leader(self, to: int = 0) -> LeaderMoveResult:
+        """Hand leadership over.
+
+        Args:
+            to: Id of the voter that is to lead; 0 for the one that is the most up to date.
+
+        Returns:
+            Who led before, and who leads now.
+
+        Raises:
+            Conflict: ``to`` is no voter.
+            Unavailable: Nobody takes over, or it took too long.
+        """
+        return await self._link.call(LeaderMove(to), _MOVED, READ if to else BEAT)
 
     async def ping(self) -> float:
         """Wait for a sign of life of the member at hand; returns the seconds it took."""

@@ -343,6 +343,11 @@ class Cluster(Face[_cluster.Cluster]):
 
     status = blocking(_cluster.Cluster.status)
     members = blocking(_cluster.Cluster.members)
+    add_member = blocking(_cluster.Cluster.add_member)
+    remove_member = blocking(_cluster.Cluster.remove_member)
+    promote_member = blocking(_cluster.Cluster.promote_member)
+    update_member = blocking(_cluster.Cluster.update_member)
+    move_leader = blocking(_cluster.Cluster.move_leader)
     ping = blocking(_cluster.Cluster.ping)
 
 

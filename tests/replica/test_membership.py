@@ -63,6 +63,7 @@ def test_a_removed_member_never_comes_back(member: Member):
     """The id of a removed member is refused for ever: added, publishing or removed again."""
     member.execute(MemberAdd([URL], member=8))
     result = member.execute(MemberRemove(8))
+    assert (result.member.member, result.member.is_learner) == (8, True)
     assert [one.member for one in result.members] == [MEMBER]
     assert member.machine.conf_state == ConfState(voters=(MEMBER,))
     for restarts in (False, True):

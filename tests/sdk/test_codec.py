@@ -101,7 +101,7 @@ def test_ids_are_digits_in_json() -> None:
         [[9, ["kv.put", "aw==", "dg==", "00000000000000ff", False, False, False, None]]],
     ]
     header = JSON.join_frame(HEADER, [])
-    assert msgspec.json.decode(header) == [["0000000000000001", "7fffffffffffffff", 3, 4], []]
+    assert msgspec.json.decode(header) == [["0000000000000001", "7fffffffffffffff", 3, 4, 0], []]
 
 
 @pytest.mark.parametrize(

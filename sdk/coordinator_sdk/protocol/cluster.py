@@ -26,7 +26,10 @@ class Hello(Struct, array_like=True, tag="hello"):
 
 
 class HelloResult(Struct, array_like=True):
-    """Answer to `Hello`. ``resumed`` is False if the client's id was new or unknown."""
+    """Answer to `Hello`. ``resumed`` is False if the client's id was new or unknown.
+
+    ``endpoints`` are the client URLs of all members, those of the one that answers first.
+    """
 
     version: int
     client: Id
@@ -159,4 +162,14 @@ class ClusterStatusResult(Struct, array_like=True):
     uptime_ms: int = 0
 
 
-REQUESTS = (Hello, Ping, ClusterStatus, ClusterMembers)
+REQUESTS = (
+    Hello,
+    Ping,
+    ClusterStatus,
+    ClusterMembers,
+    MemberAdd,
+    MemberRemove,
+    MemberPromote,
+    MemberUpdate,
+    LeaderMove,
+)

@@ -68,7 +68,7 @@ class Codec(Protocol):
     def encode_stream(self, ids: Sequence[int], value: bytes) -> bytes:
         """Encode an item of the streams ``ids`` around an encoded value."""
 
-    def encode_closing(self, error: CoordinatorError) -> bytes:
+    def encode_closing(self, error: CoordinatorError, endpoints: Sequence[str] = ()) -> bytes:
         """Encode the notice that the connection is about to be closed, as an item."""
 
     def join_frame(self, header: Header, items: Sequence[bytes]) -> bytes:
@@ -114,8 +114,8 @@ class _Msgpack:
     def encode_stream(self, ids: Sequence[int], value: bytes) -> bytes:
         return b"\x93\x02" + self._encode(ids) + value
 
-    def encode_closing(self, error: CoordinatorError) -> bytes:
-        return self._encode((3, error.code, error.message))
+    def encode_closing(self, error: CoordinatorError, endpoints: Sequence[str] = ()) -> bytes:
+        return self._encode((3, error.code, error.message, endpoints))
 
     def join_frame(self, header: Header, items: Sequence[bytes]) -> bytes:
         count = len(items)
@@ -172,8 +172,8 @@ class _Json:
     def encode_stream(self, ids: Sequence[int], value: bytes) -> bytes:
         return b"[2,%b,%b]" % (self._encode(ids), value)
 
-    def encode_closing(self, error: CoordinatorError) -> bytes:
-        return self._encode((3, error.code, error.message))
+    def encode_closing(self, error: CoordinatorError, endpoints: Sequence[str] = ()) -> bytes:
+        return self._encode((3, error.code, error.message, endpoints))
 
     def join_frame(self, header: Header, items: Sequence[bytes]) -> bytes:
         return b"[%b,[%b]]" % (self.encode_value(header), b",".join(items))

@@ -5,7 +5,7 @@ client, across its connections, and names the request in every answer; ``floor``
 lowest id of a change whose answer the client still waits for, so that the cluster may
 forget the outcomes below it.
 
-A server's message is ``[[cluster, member, term, revision], [item, ...]]``.
+A server's message is ``[[cluster, member, term, revision, members], [item, ...]]``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ WEBSOCKET_PATH = "/v1/ws"
 
 
 class Header(Struct, array_like=True):
-    """Who answers, and where it stood."""
+    """Who answers, and where it stood.
+
+    ``members`` is another number whenever the members of the cluster are others than before; it
+    says nothing across connections.
+    """
 
     cluster: Id
     member: Id
     term: int
     revision: int
+    members: int = 0
 
 
 class Result(Struct, array_like=True, tag=0):
@@ -55,10 +60,11 @@ class Stream(Struct, array_like=True, tag=2):
 
 
 class Closing(Struct, array_like=True, tag=3):
-    """The member is about to close the connection."""
+    """The member is about to close the connection; ``endpoints`` are those of the others."""
 
     code: str
     message: str
+    endpoints: list[str] = []
 
 
 Item = Result | Failure | Stream | Closing
