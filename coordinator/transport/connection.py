@@ -121,7 +121,10 @@ class Connection(asyncio.Protocol):
     def send(self, kind: int, body: bytes = b"") -> None:
         """Send a frame; nothing happens if the connection is over."""
         if self.is_open:
-            self._transport.write(encode(kind, body))
+            try:
+                self._transport.write(encode(kind, body))
+            except RuntimeError:
+                pass  # uvloop: it has just broken, and we shall hear of it in the next turn
 
     def establish(self) -> None:
         """Both sides know each other: from now on frames may be large and silence is noticed."""
@@ -137,7 +140,7 @@ class Connection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Leave what comes to the network, which slows the other side down."""
-        if self.is_open and not self._is_paused:
+        if self.is_open and not self._is_paused and not self._transport.is_closing():
             self._is_paused = True
             self._transport.pause_reading()
 
@@ -146,7 +149,8 @@ class Connection(asyncio.Protocol):
         if self.is_open and self._is_paused:
             self._is_paused = False
             self._silent_pings = 0
-            self._transport.resume_reading()
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def close(self) -> None:
         """End it after what was sent has left; what comes in the meantime is dropped."""
@@ -176,7 +180,7 @@ class Connection(asyncio.Protocol):
         Intervals are counted, not time: a process that was stopped for a while reads what lies
         ready before it finds everybody silent.
         """
-        if not self._is_known or not self.is_open:
+        if not self._is_known or not self.is_open or self._transport.is_closing():
             return
         if not self._is_paused:
             self._silent_pings += 1

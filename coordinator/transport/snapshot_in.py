@@ -134,6 +134,7 @@ class IncomingSnapshot:
         self._written = 0
         self._total: int | None = None
         self._reason = ""
+        self._is_aborted = False
         self._outcome: tuple[Kind, bytes] | None = None
         former = after.task if after else None
         self.task = asyncio.get_running_loop().create_task(self._run(former))
@@ -194,6 +195,7 @@ class IncomingSnapshot:
         """Take what the sender says."""
         assert self._connection
         if kind == Kind.ABORT:
+            self._is_aborted = True
             self.give_up("the sender gave up")
         elif self._total is not None or self._outcome:
             raise Violation("a frame after the end of a snapshot")
@@ -259,4 +261,7 @@ class IncomingSnapshot:
         if self._connection and self._outcome:
             self._connection.resume_reading()
             self._connection.send(*self._outcome)
-            self._connection.drain(self._limits.handshake_s)
+            if self._is_aborted:  # nothing else comes, and the sender waits for the end
+                self._connection.close()
+            else:
+                self._connection.drain(self._limits.handshake_s)

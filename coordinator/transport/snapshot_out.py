@@ -73,10 +73,11 @@ class OutgoingSnapshot:
                 await self._pump(connection)
             except BaseException:
                 connection.send(Kind.ABORT)
-                raise
-            finally:
                 connection.on_end = lambda: None
-                connection.close()
+                connection.drain(self._limits.handshake_s)
+                raise
+            connection.on_end = lambda: None
+            connection.close()
             if self._outcome is not None:
                 break
             connection = await self._call_again(connection.detail)

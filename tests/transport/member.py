@@ -28,6 +28,8 @@ class Sink:
 
     Attributes:
         gate: Writes go on only while it is set.
+        last_gate: The same for the end.
+        is_complete: Whether the end was asked for.
         fails_at: Number of the chunk whose writing fails; -1 is the end.
     """
 
@@ -36,6 +38,9 @@ class Sink:
         self.chunks: list[bytes] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.last_gate = asyncio.Event()
+        self.last_gate.set()
+        self.is_complete = False
         self.fails_at: int | None = None
         self.end = ""
         self.changed: Callable[[], None] = lambda: None
@@ -49,7 +54,9 @@ class Sink:
         self.changed()
 
     async def finish(self) -> None:
-        await self.gate.wait()
+        self.is_complete = True
+        self.changed()
+        await self.last_gate.wait()
         assert not self.end
         if self.fails_at == -1:
             raise ValueError("the archive is damaged")
@@ -196,7 +203,7 @@ class Proxy:
             self._tasks.discard(task)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):  # uvloop has the latter for a cut
             while data := await reader.read(65536):
                 await self._flowing.wait()
                 if self.bytes_left is not None:
