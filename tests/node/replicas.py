@@ -9,8 +9,9 @@ from coordinator.config import Config
 from coordinator.domains import DOMAINS
 from coordinator.node import boot
 from coordinator.node.membership import Membership
-from coordinator.raft import MemoryStorage, RawNode
+from coordinator.raft import RawNode
 from coordinator.raft.errors import StepPeerNotFound
+from coordinator.replica.log import ReplicaLog
 from coordinator.replica.machine import Machine
 from coordinator.replica.members import Member
 from coordinator.replica.replica import Proposal, Replica
@@ -41,7 +42,7 @@ class Replicas:
             machine.begin(1, 1, ConfState(voters=ids))
             for each in ids:
                 machine.members[each] = Member(each, f"m{each}", [], each, 1, [f"http://h{each}:1"])
-            storage = MemoryStorage()
+            storage = ReplicaLog()
             storage.apply_snapshot(Snapshot(b"", SnapshotMetadata(machine.conf_state, 1, 1)))
             storage.set_hard_state(HardState(1, 0, 1))
             raw = RawNode(boot.raft_config(Config(), member, storage, 1, member))
