@@ -71,12 +71,13 @@ def whole(text: str) -> int:
     return number
 
 
-def hexadecimal(text: str, complaint: str) -> int:
+def hexadecimal(text: str, complaint: str, parser: str = "ParseInt") -> int:
     """Read an id.
 
     Args:
         text: Up to 16 hexadecimal digits.
         complaint: What the error calls it, such as ``bad lease ID``.
+        parser: What etcdctl reads it with.
     """
     try:
         number = int(text, 16)
@@ -84,7 +85,7 @@ def hexadecimal(text: str, complaint: str) -> int:
         number = -1
     if not re.fullmatch(r"[0-9a-fA-F]+", text) or not 0 <= number < 1 << 63:
         reason = "value out of range" if number >= 0 else "invalid syntax"
-        parsing = f'strconv.ParseInt: parsing "{text}": {reason}'
+        parsing = f'strconv.{parser}: parsing "{text}": {reason}'
         raise CommandError(f"{complaint} ({parsing}), expecting ID in Hex", BAD_ARGUMENTS)
     return number
 
@@ -162,6 +163,8 @@ class Parser(argparse.ArgumentParser):
                 plain.append(name)
             elif value.lower() not in ("false", "0", "f"):
                 self.error(f"{name}: {value!r} is neither true nor false")
+            elif f"--no-{name[2:]}" in switches:
+                plain.append(f"--no-{name[2:]}")
         return plain
 
 

@@ -390,3 +390,77 @@ def test_a_reader_that_goes_is_no_error(ctl: Ctl) -> None:
         timeout=60,
     )
     assert (done.stdout, done.stderr) == (b"p", b"")
+
+
+def test_members_come_and_go(ctl: Ctl) -> None:
+    """member add tells how to start the new one; update, promote and remove tell what was done."""
+    url, other = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    lines = ctl.ok("member", "add", "second", f"--peer-urls={url}", "--promote").splitlines()
+    words = lines[0].split()
+    member, cluster = words[1], words[-1]
+    assert words == ["Member", member, "added", "to", "cluster", cluster]
+    listed = ctl.ok("member", "list").splitlines()
+    [first] = [line.split(", ") for line in listed if not line.startswith(member)]
+    assert f"{member}, unstarted, , {url}, , true" in listed
+    cluster_line = next(line for line in lines if line.startswith("ETCD_INITIAL_CLUSTER="))
+    assert set(cluster_line.split("=", 1)[1].strip('"').split(",")) == {
+        f"{first[2]}={first[3]}",
+        f"second={url}",
+    }
+    assert lines[1] == ""
+    assert lines[2] == 'ETCD_NAME="second"'
+    assert lines[4:] == [
+        f'ETCD_INITIAL_ADVERTISE_PEER_URLS="{url}"',
+        'ETCD_INITIAL_CLUSTER_STATE="existing"',
+    ]
+    told = ctl.ok("member", "update", member, f"--peer-urls={other}")
+    assert told.split() == ["Member", member, "updated", "in", "cluster", cluster]
+    refused = ctl.run("member", "promote", member)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "in sync with leader" in refused.stderr
+    made = json.loads(ctl.ok("member", "remove", member, "-w", "json"))
+    assert [f"{one['ID']:x}" for one in made["members"]] == [first[0]]
+    refused = ctl.run("member", "remove", member)
+    assert refused.stderr == "Error: etcdserver: member not found\n"
+
+
+def test_a_voter_is_added_on_request(ctl: Ctl) -> None:
+    """member add --learner=false asks for a voter, which is no learner to be promoted."""
+    url = f"--peer-urls=http://127.0.0.1:{free_port()}"
+    done = ctl.run("member", "add", "x", url, "--learner=false", "--promote")
+    assert (done.returncode, done.stderr) == (128, "Error: --promote: only a learner is promoted\n")
+
+
+def test_the_leader_moves_only_to_members(ctl: Ctl) -> None:
+    """move-leader names the former and the new leader, and refuses who is no voter."""
+    own = ctl.ok("member", "list").split(",")[0]
+    told = ctl.ok("move-leader", own)
+    assert told == f"Leadership transferred from {own} to {own}\n"
+    refused = ctl.run("move-leader", "9")
+    assert refused.stderr == "Error: etcdserver: bad leader transferee\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "text"),
+    [
+        (("member", "add"), 128, "member name not provided"),
+        (("member", "add", "x"), 128, "member peer urls not provided"),
+        (
+            ("member", "add", "x", "http://a:1"),
+            128,
+            "too many arguments, did you mean --peer-urls=http://a:1",
+        ),
+        (("member", "add", "x", "--peer-urls=a:1"), 1, "URL scheme must be http"),
+        (("member", "remove"), 128, "member ID is not provided"),
+        (("member", "update", "zz"), 128, 'strconv.ParseUint: parsing "zz": invalid syntax'),
+        (("member", "update", "1"), 128, "member peer urls not provided"),
+        (("move-leader",), 128, "move-leader command needs 1 argument"),
+    ],
+)
+def test_wrong_words_about_members_are_refused(
+    ctl: Ctl, args: tuple[str, ...], status: int, text: str
+) -> None:
+    """Member commands without what they need say so before anything is sent."""
+    done = ctl.run(*args)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert text in done.stderr

@@ -15,7 +15,7 @@ from tests.cli.ctl import PATIENT
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.timeout(900)]
 
-SCENARIOS = ("put_get", "get_range", "txn", "lease", "watch_history")
+SCENARIOS = ("put_get", "get_range", "txn", "lease", "watch_history", "member")
 LATER_FORMATS = {"fields", "table", "protobuf"}
 OUR_OWN = {
     "put_get.44": "the help of a wrong command line is ours",
