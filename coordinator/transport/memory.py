@@ -337,7 +337,7 @@ class MemoryNetwork:
             old = self._incoming.get(hello.member)
             self._incoming[hello.member] = link
             if old is not None:
-                old.drop()
+                old.replace()
                 if old.incarnation != hello.incarnation:
                     self._seen_dead(old)
         told = answer(self.handler.hello(), hello, refusal)
@@ -347,11 +347,14 @@ class MemoryNetwork:
         """Learn whether the other member takes our link."""
         member = link.member
         if self._attempts.get(member) != attempt or member in self._outgoing:
-            link.drop()
+            link.source_ended(is_silent=False)
+            return
+        if link.is_broken:
+            self._dialled_in_vain(member, attempt)
             return
         refusal = told.refusal or problem_of_answer(told, member) or self.handler.admit(told)
         if refusal:
-            link.drop()
+            link.source_ended(is_silent=False)
             if self._refusals.get(member) != refusal:
                 self._refusals[member] = refusal
                 self.handler.refused(member, refusal)

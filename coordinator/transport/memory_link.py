@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 QUEUE_BYTES_MAX: Final = 64 << 20
 """Unsent bytes of a link beyond which frames are dropped."""
+RESOLUTION_SECONDS: Final = 1e-6
 
 
 class Link:
@@ -42,14 +43,14 @@ class Link:
         self._nbytes = 0
         self._last_arrival = 0.0
         self._is_waking = False
-        self._is_broken = False
+        self.is_broken = False
         self._is_over = False
         self._is_full = False
         self._is_awaited = False
 
     def send(self, frame: bytes) -> bool:
         """Put a frame on its way; False if there is too much already."""
-        if self._is_broken:
+        if self.is_broken:
             return True  # Nobody has noticed yet.
         if self._nbytes + len(frame) > QUEUE_BYTES_MAX:
             if not self._is_full:
@@ -77,7 +78,7 @@ class Link:
 
     def break_off(self, *, is_target_told: bool) -> None:
         """Break in the middle: what is on its way is lost, both ends learn of it in a while."""
-        if self._is_broken:
+        if self.is_broken:
             return
         self._lose()
         if not self.source.is_over:
@@ -88,23 +89,23 @@ class Link:
 
     def source_ended(self, *, is_silent: bool) -> None:
         """Lose the end that sends: some of what it sent may still arrive, then the link ends."""
-        if self._is_broken:
+        if self.is_broken:
             return
         kept = self._switchboard.rng.randrange(len(self._frames) + 1)
         while len(self._frames) > kept:
             self._frames.pop()
-        self._is_broken = True
+        self.is_broken = True
         self._switchboard.forget(self)
         if not is_silent:
             self._put(None)
 
-    def drop(self) -> None:
-        """End without a word: another one has taken its place."""
+    def replace(self) -> None:
+        """End because the source has dialled again, which it may not know itself."""
         self._is_over = True
-        self._lose()
+        self.break_off(is_target_told=False)
 
     def _lose(self) -> None:
-        self._is_broken = True
+        self.is_broken = True
         self._frames.clear()
         self._nbytes = 0
         self._switchboard.forget(self)
@@ -132,7 +133,8 @@ class Link:
 
     def _arrive(self) -> None:
         self._is_waking = False
-        now = self.target.loop.time()
+        # An event loop calls a little early what is due in less than its clock can tell.
+        now = self.target.loop.time() + RESOLUTION_SECONDS
         while self._frames and self._frames[0][0] <= now and not self._is_over:
             if not self._can_pass():
                 self._await_silence()
@@ -146,22 +148,24 @@ class Link:
             else:
                 self._nbytes -= len(frame)
                 self.target.handler.received(self.origin, frame)
-        self._wake()
+        if not self._is_over:
+            self._wake()
 
     def _stray(self, frame: bytes) -> None:
         """Let a copy of a frame arrive outside of the order."""
-        if not self._is_broken and not self.target.is_over and self._can_pass():
+        is_gone = self.is_broken or self._is_over or self.target.is_over
+        if not is_gone and self._can_pass():
             self.target.handler.received(self.origin, frame)
 
     def _await_silence(self) -> None:
-        if not self._is_awaited and not self._is_broken:
+        if not self._is_awaited and not self.is_broken:
             self._is_awaited = True
             seconds = self._switchboard.silence_seconds
             self.source.later(seconds, self._fell_silent, self._last_arrival)
 
     def _fell_silent(self, noticed: float) -> None:
         self._is_awaited = False
-        if self._is_broken or self._can_pass() or not self._frames:
+        if self.is_broken or self._can_pass() or not self._frames:
             return
         self._lose()
         self.source.link_down(self)

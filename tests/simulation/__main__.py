@@ -38,6 +38,11 @@ def report(result: Result, verbose: bool) -> None:
         print(f"seed {result.seed}: {state} {result.digest}", flush=True)
     for text in result.violations[:10]:
         print(f"    {text}")
+    if result.violations:
+        print("  what happened last:")
+        for text in result.trace[-30:]:
+            print(f"    {text}")
+        print(f"  replay with: make sim SEED={result.seed}")
 
 
 def main(argv: list[str]) -> int:

@@ -22,6 +22,8 @@ from tests.simulation.network import Broken, Link
 from tests.simulation.record import Record, Told
 
 PAUSE_SECONDS = 0.05
+MOVE_SHARE = 0.4
+"""Share of the retries that try another member."""
 
 
 class Refused(Exception):
@@ -98,10 +100,14 @@ class Client:
 
     async def _pause(self) -> None:
         self.retries += 1
+        if self.rng.random() < MOVE_SHARE:
+            self.link.drop()
         await asyncio.sleep(self.rng.random() * PAUSE_SECONDS)
 
     async def read(self, view: Any) -> Any:
         """Read until there is an answer."""
+        if self.rng.random() < 0.05:
+            self.link.drop()
         while True:
             try:
                 return await self.link.read(view)

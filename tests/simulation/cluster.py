@@ -1,26 +1,28 @@
-"""Members on simulated machines: started, paused, crashed, restarted, and recorded.
-
-One member for now; everything that belongs to a member hangs on its `Host`.
-"""
+"""Members on simulated machines: started, paused, crashed, restarted, added and removed."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from dataclasses import replace
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
 
 from coordinator.config import Config
 from coordinator.domains import DOMAINS
-from coordinator.node.node import Node
+from coordinator.node.node import MembershipEnded, Node
+from coordinator.storage.errors import LogDamaged, StorageError
+from coordinator.transport.memory import MemoryNetwork, MemorySwitchboard
 from tests.simulation.clock import Life, VirtualLoop
 from tests.simulation.disk import Directory, Disk
 
 EPOCH_MS = 1_700_000_000_000
+DRIFT_MAX = 0.001
+"""How much faster or slower a machine's clock runs, at most."""
+TRACE_EVENTS = 60
 
 
 class Surroundings:
-    """The machine under a member: its clocks, its randomness, its disk."""
+    """The machine under a member: its clocks, its randomness, its disk, its way to the others."""
 
     def __init__(self, host: Host, seed: int) -> None:
         self._host = host
@@ -30,9 +32,14 @@ class Surroundings:
         """Open the only data directory there is."""
         return Directory(self._host.disk)
 
+    def open_network(self, config: Config) -> MemoryNetwork:
+        """Give the network between members."""
+        return self._host.open_network()
+
     def monotonic_ns(self) -> int:
         """Give nanoseconds on a clock that never jumps, and starts anew with every boot."""
-        return int((self._host.loop.now - self._host.booted_at) * 1e9)
+        host = self._host
+        return int((host.loop.now - host.booted_at) * host.pace * 1e9)
 
     def wall_ms(self) -> int:
         """Give what the machine takes for Unix time."""
@@ -40,40 +47,56 @@ class Surroundings:
 
 
 class Host:
-    """A machine with a disk, and the member that runs on it, if it runs."""
+    """A machine with a disk, and the member that runs on it, if it runs.
 
-    def __init__(self, loop: VirtualLoop, rng: random.Random) -> None:
-        self.loop = loop
-        self.disk = Disk(loop, random.Random(rng.getrandbits(64)))
-        self.counts: Counter[str] = Counter()
-        self.wall_offset_ms = 0
-        self.booted_at = loop.now
+    Attributes:
+        name: Of the machine and of the member.
+        pace: How quick its clock runs.
+        is_removed: The member is no longer wanted; nobody starts it again.
+        is_leaving: Its removal has been asked for.
+        is_spoiled: Its disk has lost what was durable: it can only be replaced.
+    """
+
+    def __init__(self, cluster: Cluster, name: str, config: Config) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.config = config
+        self.loop = cluster.loop
+        self._rng = cluster.fork()
+        self.disk = Disk(self.loop, cluster.fork())
+        self.counts = cluster.counts
+        self.wall_offset_ms = self._rng.choice((0, 0, -3000, 250, 90_000))
+        self.pace = 1 + DRIFT_MAX * (2 * self._rng.random() - 1)
+        self.booted_at = self.loop.now
         self.life: Life | None = None
-        self.lives: list[Life] = []
         self.node: Node | None = None
-        self.failures: list[BaseException] = []
-        self._rng = rng
+        self.network: MemoryNetwork | None = None
+        self.is_removed = False
+        self.is_leaving = False
+        self.is_spoiled = False
         self._running: asyncio.Task[None] | None = None
-        self.config = replace(
-            Config(),
-            data_dir="simulated",
-            heartbeat_interval=50,
-            election_timeout=500,
-            snapshot_count=200,
-            quota_backend_bytes=600_000,
-            auto_compaction_retention="0",
-        )
 
     @property
     def is_serving(self) -> bool:
         """Whether clients may connect."""
         return self.node is not None and self.node.is_ready()
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether its member takes itself for the leader."""
+        return self.node is not None and self.node.replica.is_leader
+
+    def open_network(self) -> MemoryNetwork:
+        """Give the member of this life its network."""
+        urls = self.config.listen_peer_urls
+        self.network = self.cluster.switchboard.open(self.name, urls)
+        return self.network
+
     def boot(self) -> None:
         """Start the member."""
         assert self.life is None
         self.life = Life(self.loop)
-        self.lives.append(self.life)
+        self.cluster.lives.append(self.life)
         self.booted_at = self.loop.now - self._rng.random() * 1000
         node = Node(self.config, DOMAINS, Surroundings(self, self._rng.getrandbits(64)))
         self._running = self.life.start(self._run(node))
@@ -92,37 +115,151 @@ class Host:
         except Exception as error:
             node.failure = node.failure or error
         if node.failure is not None:
-            self.failures.append(node.failure)
-            self.counts["failures"] += 1
+            self._note_failure(node.failure)
         self.node = None
+        self._leave_network(is_silent=False)
+
+    def _note_failure(self, failure: BaseException) -> None:
+        self.counts["failures"] += 1
+        self.cluster.note(f"{self.name} failed: {failure!r}")
+        if isinstance(failure, LogDamaged) and self.is_spoiled:
+            self.counts["damaged logs"] += 1
+        elif isinstance(failure, MembershipEnded) and self.is_leaving:
+            self.counts["members that left"] += 1
+        elif not isinstance(failure, StorageError) or isinstance(failure, LogDamaged):
+            self.cluster.complain(f"{self.name} stopped over {failure!r}")
+
+    def _leave_network(self, *, is_silent: bool) -> None:
+        if self.network is not None and not self.network.is_over:
+            self.cluster.switchboard.end(self.network, is_silent=is_silent)
 
     def crash(self) -> None:
         """Cut the power of the machine."""
         self.counts["crashes"] += 1
-        self._end()
+        self.cluster.note(f"{self.name} loses power")
+        self._end(is_silent=True)
         self.disk.cut_power()
 
-    def _end(self) -> None:
+    def _end(self, *, is_silent: bool) -> None:
         life, self.life, self.node = self.life, None, None
         if life is not None:
             life.end()
+        self._leave_network(is_silent=is_silent)
 
     def exit(self) -> None:
         """The process is gone; the machine runs on, and so does its cache."""
-        self._end()
+        self._end(is_silent=False)
+
+    def kill(self) -> None:
+        """End the process, as by SIGKILL."""
+        self.counts["kills"] += 1
+        self.cluster.note(f"{self.name} is killed")
+        self.exit()
 
     async def stop(self) -> None:
         """Stop the member in good order, and wait for it."""
         node, life = self.node, self.life
         if node is not None and life is not None:
-            self.node = None
+            self.cluster.note(f"{self.name} stops in good order")
             task = life.start(node.stop())
             while not task.done() and self.life is life:  # noqa: ASYNC110 - in virtual time
                 await asyncio.sleep(0.01)
-        self._end()
+        if self.life is life:
+            self._end(is_silent=False)
 
     def pause(self, seconds: float) -> None:
         """Stop the member's process for a while."""
         if self.life is not None:
             self.counts["pauses"] += 1
+            self.cluster.note(f"{self.name} pauses for {seconds} s")
             self.life.pause(seconds)
+
+
+@dataclass
+class Cluster:
+    """All machines, and what lies between them.
+
+    Attributes:
+        hosts: Every machine there has ever been, in the order in which they came.
+        lives: Every run of every member.
+        trace: What happened lately, for people.
+        complaints: Broken promises, noted while it ran.
+    """
+
+    loop: VirtualLoop
+    rng: random.Random
+    size: int
+    snapshot_count: int = 200
+    hosts: list[Host] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    trace: deque[str] = field(default_factory=lambda: deque(maxlen=TRACE_EVENTS))
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Set up the machines of the first members."""
+        self.latency_seconds = 0.002
+        self.switchboard = MemorySwitchboard(self.fork(), self._latency)
+        urls = {f"n{number}": peer_url(number) for number in range(1, self.size + 1)}
+        initial = ",".join(f"{name}={url}" for name, url in urls.items())
+        for name, url in urls.items():
+            self.hosts.append(Host(self, name, self._config(name, url, initial, "new")))
+
+    def _latency(self, source: str, target: str) -> float:
+        return self.switchboard.rng.random() * self.latency_seconds
+
+    def fork(self) -> random.Random:
+        """Give a generator of its own to a part."""
+        return random.Random(self.rng.getrandbits(64))
+
+    def _config(self, name: str, url: str, initial: str, state: str) -> Config:
+        config = replace(
+            Config(),
+            name=name,
+            data_dir="simulated",
+            heartbeat_interval=50,
+            election_timeout=500,
+            snapshot_count=self.snapshot_count,
+            quota_backend_bytes=600_000,
+            auto_compaction_retention="0",
+            advertise_client_urls=(f"http://{name}",),
+            listen_peer_urls=(url,),
+            initial_advertise_peer_urls=(url,),
+        )
+        if self.size == 1 and state == "new":
+            return config
+        return replace(config, initial_cluster=initial, initial_cluster_state=state)
+
+    def add_host(self) -> Host:
+        """Set up one more machine, whose member is to join."""
+        number = len(self.hosts) + 1
+        name, url = f"n{number}", peer_url(number)
+        known = [(host.name, host.config.listen_peer_urls[0]) for host in self.wanted]
+        initial = ",".join(f"{one}={at}" for one, at in [*known, (name, url)])
+        host = Host(self, name, self._config(name, url, initial, "existing"))
+        self.hosts.append(host)
+        return host
+
+    @property
+    def wanted(self) -> list[Host]:
+        """The machines whose members belong to the cluster."""
+        return [host for host in self.hosts if not host.is_removed]
+
+    @property
+    def leader(self) -> Host | None:
+        """The machine of the newest leader."""
+        leading = [host for host in self.hosts if host.is_leading and host.node is not None]
+        return max(leading, key=lambda host: host.node.term, default=None)  # type: ignore[union-attr]
+
+    def note(self, text: str) -> None:
+        """Remember something that happened, for people."""
+        self.trace.append(f"{self.loop.now:.3f}: {text}")
+
+    def complain(self, text: str) -> None:
+        """Note a broken promise."""
+        self.complaints.append(f"{self.loop.now:.3f}: {text}")
+
+
+def peer_url(number: int) -> str:
+    """Give the address of a machine."""
+    return f"http://10.0.0.{number}:2380"

@@ -8,13 +8,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from coordinator.storage.errors import DirectoryForeign, StorageFailed
+from coordinator.storage.errors import DirectoryForeign, StorageError, StorageFailed
 from coordinator.storage.group import BatchCallback, LogState
 from coordinator.storage.identity import Identity
 from coordinator.storage.memory import MemoryFiles, MemoryLog, open_memory_log
-from coordinator.storage.memory_state import MemoryDatabase, MemoryStateStore
+from coordinator.storage.memory_state import MemoryDatabase, MemoryInstaller, MemoryStateStore
 from coordinator.storage.record import LogBatch
 from coordinator.storage.recovery import LogContents
+from coordinator.storage.segment import RECORDS_START, SUFFIX
 from coordinator.storage.state import StateBatch
 
 SEGMENT_BYTES = 32 << 10
@@ -84,6 +85,26 @@ class Disk:
     def fail_database(self) -> None:
         """Let the database fail from now on, until the process has ended."""
         self.database.failure = StorageFailed("the state database failed")
+
+    def corrupt(self) -> bool:
+        """Alter one bit of what the log holds durably, far from its end.
+
+        Returns:
+            False if the log is too short for that.
+        """
+        try:
+            names = sorted(name for name in self.files.names("log") if name.endswith(SUFFIX))
+        except StorageError:
+            return False
+        if len(names) < 3:
+            return False
+        path = f"log/{names[0]}"
+        content = self.files.content(path)
+        used = [at for at in range(RECORDS_START, len(content)) if content[at]]
+        if not used:
+            return False
+        self.files.flip(path, self._rng.choice(used), 1 << self._rng.randrange(8))
+        return True
 
     def be_quick(self) -> None:
         """Be no longer slow."""
@@ -219,6 +240,14 @@ class Directory:
     ) -> tuple[DelayedLog, LogContents]:
         """Open the log."""
         return self._disk.open_log()
+
+    async def finish_install(self, index: int | None) -> bool:
+        """Put a received snapshot that the log notes in the place of the state database."""
+        return self._disk.database.finish_install(index)
+
+    def new_installer(self) -> MemoryInstaller:
+        """Begin to receive a snapshot beside the state database."""
+        return MemoryInstaller(self._disk.database)
 
     async def open_state(self) -> DelayedStore:
         """Open the state database."""

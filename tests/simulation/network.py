@@ -34,7 +34,7 @@ class Broken(Exception):
 
 
 class Link:
-    """A connection of one client, opened anew after every break."""
+    """A connection of one client, opened anew after every break, to whichever member."""
 
     def __init__(self, loop: VirtualLoop, rng: random.Random, hosts: list[Host]) -> None:
         self._loop = loop
@@ -42,9 +42,13 @@ class Link:
         self._hosts = hosts
         self._life: Life | None = None
         self._node: Node | None = None
+        self._patience = rng.choice((0.7, 2.0, 5.0))
 
     async def connect(self) -> None:
-        """Wait until some member serves, and connect to it."""
+        """Wait until some member serves, and connect to it.
+
+        Whoever takes itself for a member does, be it cut off, deposed or removed.
+        """
         while True:
             serving = [host for host in self._hosts if host.is_serving]
             if serving:
@@ -99,7 +103,7 @@ class Link:
         else:
             self._loop.call_later(self._delay(), life.send, deliver, node, answer)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(self._patience):
                 return await future
         except TimeoutError:
             self.drop()

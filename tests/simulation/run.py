@@ -7,32 +7,58 @@ import contextlib
 import gc
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from coordinator.keyspace.records import SYSTEM, USER
+from coordinator.node import persistence
+from coordinator_sdk.protocol.kv import Put
 from tests.simulation import checkers
+from tests.simulation.administration import Administration
 from tests.simulation.client import Client
 from tests.simulation.clock import NothingLeft, VirtualLoop
-from tests.simulation.cluster import Host
-from tests.simulation.record import Record, recording
+from tests.simulation.cluster import Cluster, Host
+from tests.simulation.faults import Faults, Plan
+from tests.simulation.record import Record, listening, recording
 from tests.simulation.workload import Workload
 
-FAULT_SECONDS = 20.0
-"""Virtual seconds in which faults happen."""
+FAULT_SECONDS = {1: 16.0, 3: 12.0, 5: 8.0}
+"""Virtual seconds in which faults happen, by the number of members."""
 END_SECONDS = 120.0
 """Virtual seconds after the last fault by which everything must have come to its end."""
 WATCHED_SPACES = {0: USER, 1: SYSTEM, 2: USER, 3: SYSTEM}
+SIZES = {1: 15, 3: 60, 5: 25}
+"""How often clusters of which size are drawn."""
+
+
+LOOK_EVERY = 40
+"""Entries between two looks at whether the log may be cut: logs are short here."""
+
+
+@contextlib.contextmanager
+def small_scale() -> Iterator[None]:
+    """Let what takes thousands of entries happen after dozens."""
+    before = persistence.LOOK_EVERY
+    persistence.LOOK_EVERY = LOOK_EVERY  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        persistence.LOOK_EVERY = before  # type: ignore[misc]
 
 
 @dataclass
 class Result:
-    """What came of a run."""
+    """What came of a run.
+
+    Attributes:
+        trace: What happened at its end, for people.
+    """
 
     seed: int
     violations: list[str]
     digest: str
     counts: Counter[str] = field(default_factory=Counter)
+    trace: list[str] = field(default_factory=list)
 
 
 class Run:
@@ -42,21 +68,33 @@ class Run:
         self.seed = seed
         self.rng = random.Random(seed)
         self.loop = VirtualLoop()
-        self.record = Record(now=self.loop.time)
-        self.host = Host(self.loop, self._fork())
+        size = self.rng.choices(list(SIZES), list(SIZES.values()))[0]
+        self.cluster = Cluster(
+            self.loop, self._fork(), size, snapshot_count=self.rng.choice((100, 200, 400))
+        )
+        self.counts = self.cluster.counts
+        self.record = Record(
+            now=self.loop.time,
+            note=self.cluster.note,
+            violations=self.cluster.complaints,
+            counts=self.counts,
+        )
+        self.faults = Faults(self.cluster, Plan.draw(self._fork(), size), self._fork())
         self.workload = Workload(self.record, self._fork())
-        self.counts: Counter[str] = Counter()
-        self._watched_until = 0
         self._clients: list[Client] = []
         self._working: list[asyncio.Task[None]] = []
         self._watching: list[asyncio.Task[None]] = []
+        self._watched_until = 0
+        self.administration = Administration(
+            self.cluster, self._client(), self._fork(), is_busy=self.rng.random() < 0.6
+        )
 
     def _fork(self) -> random.Random:
         return random.Random(self.rng.getrandbits(64))
 
     def _client(self) -> Client:
         number = len(self._clients)
-        client = Client(number, self.loop, self._fork(), [self.host], self.record)
+        client = Client(number, self.loop, self._fork(), self.cluster.hosts, self.record)
         self._clients.append(client)
         return client
 
@@ -66,7 +104,7 @@ class Run:
         was_collecting = gc.isenabled()
         gc.disable()
         try:
-            with recording(self.record):
+            with recording(self.record), listening(self.cluster.note), small_scale():
                 self.loop.run_until_complete(self._play())
         except NothingLeft:
             self.record.violate("everybody waits, and nothing will ever happen again")
@@ -78,19 +116,20 @@ class Run:
         if not found:
             found += self._judge()
         digest = self.record.digest()
+        trace = list(self.cluster.trace)
         self._clean_up()
-        self.counts += self.host.counts + self.workload.counts
+        self.counts += self.workload.counts
         self.counts["retries"] = sum(client.retries for client in self._clients)
-        self.counts["torn logs"] = self.host.disk.torn
+        self.counts["torn logs"] = sum(host.disk.torn for host in self.cluster.hosts)
         self.counts["entries"] = len(self.record.chains)
         self.counts["revisions"] = len(self.record.revisions)
         self.counts["acknowledged"] = len(self.record.told)
-        return Result(self.seed, found, digest, self.counts)
+        return Result(self.seed, found, digest, self.counts, trace)
 
     def _clean_up(self) -> None:
         """Let every task end, those of crashed members too."""
         asyncio.set_event_loop(self.loop)
-        for life in self.host.lives:
+        for life in self.cluster.lives:
             life.bury()
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
@@ -101,29 +140,61 @@ class Run:
         self.loop.close()
 
     async def _play(self) -> None:
-        self.host.boot()
+        for host in self.cluster.hosts:
+            host.boot()
         supervising = asyncio.ensure_future(self._supervise())
         work = self.workload
         jobs = [work.write] * 3 + [work.lock] * 4 + [work.publish, work.read, work.compact]
         self._working = [asyncio.ensure_future(job(self._client())) for job in jobs]
+        self._working.append(asyncio.ensure_future(self.administration.work()))
         self._watching = [
             asyncio.ensure_future(work.watch(self._client(), number, space))
             for number, space in WATCHED_SPACES.items()
         ]
-        await self._inject()
-        self._heal()
-        work.is_ending = True
-        try:
-            async with asyncio.timeout(END_SECONDS):
-                await asyncio.gather(*self._working)
-                await self._until_watched()
-        except TimeoutError:
-            stuck = sum(not task.done() for task in self._working)
-            self.record.violate(f"no end after {END_SECONDS} s: {stuck} clients still wait")
+        await self.faults.inject(FAULT_SECONDS[self.cluster.size])
+        self.faults.heal()
+        work.is_ending = self.administration.is_ending = True
+        await self._until_converged()
         supervising.cancel()
         for task in self._watching:
             task.cancel()
         await self._restart_in_good_order()
+
+    async def _until_converged(self) -> None:
+        """All clients get their answers, a new write succeeds, and all members come to agree."""
+        what = "clients still wait"
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await asyncio.gather(*self._working)
+                what = "no write succeeds any more"
+                await self._client().change(Put(b"the end", b"the end"))
+                what = "not every session has ended that should"
+                await self._until_sessions_ended()
+                what = "watchers still wait"
+                await self._until_watched()
+                what = "the members do not come to agree"
+                await self._until_agreed()
+        except TimeoutError:
+            state = "; ".join(self._describe(host) for host in self.cluster.wanted)
+            self.record.violate(f"no end after {END_SECONDS} s: {what} ({state})")
+
+    def _describe(self, host: Host) -> str:
+        node = host.node
+        if node is None:
+            return f"{host.name} is down"
+        raw = node.replica.raw
+        return (
+            f"{host.name} {raw.raft.state.name} in term {raw.term}, applied {node.machine.index} "
+            f"of {raw.last_index}"
+        )
+
+    async def _until_sessions_ended(self) -> None:
+        """Wait until every session has ended that nobody renews."""
+        while True:
+            alive = checkers.live_sessions(self.record)
+            if not alive:
+                return
+            await asyncio.sleep(0.2)
 
     async def _until_watched(self) -> None:
         """Wait until every watcher has seen the last revision of its space."""
@@ -142,94 +213,46 @@ class Run:
             # What sessions and timers still do moves the end.
             await asyncio.sleep(0.1)
 
+    async def _until_agreed(self) -> None:
+        """Wait until all members stand at the same entry."""
+        while True:
+            states = {
+                (node.machine.index, node.machine.chain, node.revision) if node else None
+                for node in (host.node for host in self.cluster.wanted)
+            }
+            if len(states) == 1 and None not in states:
+                return
+            await asyncio.sleep(0.05)
+
     async def _supervise(self) -> None:
-        """Start the member again whenever it has ended by itself."""
+        """Start members again whenever they have ended by themselves."""
         while True:
             await asyncio.sleep(0.05)
-            life = self.host.life
-            if life is not None and self.host.has_ended:
-                await asyncio.sleep(self.rng.random() * 0.3)
-                if self.host.life is life:
-                    self.host.exit()
-                    self.host.boot()
+            for host in list(self.cluster.hosts):
+                if host.life is not None and host.has_ended and not host.is_spoiled:
+                    self.loop.call_later(self.rng.random() * 0.3, self._start_again, host)
+
+    def _start_again(self, host: Host) -> None:
+        if host.life is not None and host.has_ended:
+            host.exit()
+            if not host.is_removed:
+                host.boot()
 
     async def _restart_in_good_order(self) -> None:
-        """Stop and start once more: what the database holds must be what the history led to."""
+        """Stop and start once more: what the databases hold must be what the history led to."""
         if self.record.violations:
             return
-        await self.host.stop()
-        self.host.boot()
-        async with asyncio.timeout(END_SECONDS):
-            while not self.host.is_serving:  # noqa: ASYNC110 - in virtual time
-                await asyncio.sleep(0.05)
-
-    # ------------------------------------------------------------ faults
-
-    async def _inject(self) -> None:
-        faults: list[tuple[int, Callable[[], object]]] = [
-            (30, self._crash),
-            (15, self._pause),
-            (12, self._slow_disk),
-            (8, self._failed_sync),
-            (8, self._failed_database),
-            (10, self._full_disk),
-            (8, self._clock_jump),
-            (6, self._restart),
-        ]
-        end = self.loop.now + FAULT_SECONDS
-        await asyncio.sleep(1.0)
-        while self.loop.now < end:
-            fault = self.rng.choices(
-                [fault for _, fault in faults], [weight for weight, _ in faults]
-            )[0]
-            done = fault()
-            if asyncio.iscoroutine(done):
-                await done
-            await asyncio.sleep(self.rng.random() * 1.6)
-
-    async def _crash(self) -> None:
-        if self.host.life is None:
-            return
-        self.host.crash()
-        await asyncio.sleep(self.rng.random() * 0.8)
-        if self.host.life is None:
-            self.host.boot()
-
-    def _pause(self) -> None:
-        self.host.pause(self.rng.choice((0.05, 0.3, 1.0, 3.0)))
-
-    def _slow_disk(self) -> None:
-        self.counts["slow disks"] += 1
-        self.host.disk.latency = self.rng.choice((0.02, 0.2, 1.0))
-        self.loop.call_later(self.rng.random() * 3, self.host.disk.be_quick)
-
-    def _failed_sync(self) -> None:
-        self.counts["failed syncs"] += 1
-        self.host.disk.fail_sync()
-
-    def _failed_database(self) -> None:
-        self.counts["failed databases"] += 1
-        self.host.disk.fail_database()
-
-    def _full_disk(self) -> None:
-        self.counts["full disks"] += 1
-        self.host.disk.fill()
-        self.loop.call_later(self.rng.random() * 3, self.host.disk.empty)
-
-    def _clock_jump(self) -> None:
-        self.counts["clock jumps"] += 1
-        self.host.wall_offset_ms += self.rng.choice((-3_600_000, -500, 500, 3_600_000))
-
-    async def _restart(self) -> None:
-        if self.host.is_serving:
-            self.counts["restarts in good order"] += 1
-            await self.host.stop()
-            self.host.boot()
-
-    def _heal(self) -> None:
-        self.host.disk.heal()
-        if self.host.life is None:
-            self.host.boot()
+        for host in self.cluster.wanted:
+            await host.stop()
+        for host in self.cluster.wanted:
+            host.boot()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                while not all(host.is_serving for host in self.cluster.wanted):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                await self._until_agreed()
+        except TimeoutError:
+            self.record.violate("the members do not start any more")
 
     # ------------------------------------------------------------ the verdict
 
@@ -243,8 +266,10 @@ class Run:
         )
         found += checkers.check_reads(record, work.reads)
         found += checkers.check_topics(record)
-        if self.host.node is not None:
-            found += checkers.check_final_state(record, self.host.node.keyspace)
+        for host in self.cluster.wanted:
+            if host.node is not None:
+                complaints = checkers.check_final_state(record, host.node.keyspace)
+                found += [f"{host.name}: {text}" for text in complaints]
         return found
 
 

@@ -48,6 +48,7 @@ class Read:
     mod_revision: int
     revision: int
     asked_at: float
+    told_at: float
 
 
 @dataclass
@@ -133,7 +134,8 @@ class Workload:
                 return value, found.mod_revision if found else 0, node.revision
 
             value, mod_revision, revision = await client.read(view)
-            self.reads.append(Read(key, value, mod_revision, revision, asked_at))
+            now = client.loop.now
+            self.reads.append(Read(key, value, mod_revision, revision, asked_at, now))
             self.counts["reads"] += 1
             await self.pause()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.checkers.leases import check_leases
+from tests.simulation.checkers.leases import check_leases, live_sessions
 from tests.simulation.checkers.locks import check_locks
 from tests.simulation.checkers.reads import check_final_state, check_reads
 from tests.simulation.checkers.topics import check_topics
@@ -17,4 +17,5 @@ __all__ = [
     "check_topics",
     "check_watches",
     "check_writes",
+    "live_sessions",
 ]

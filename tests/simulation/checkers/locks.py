@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from coordinator.keyspace.records import SYSTEM
 from coordinator.replica.tickets import decode_holder, decode_waiter
@@ -10,7 +11,9 @@ from coordinator.wire import systemkey
 from coordinator_sdk.protocol.kv import Event
 from coordinator_sdk.protocol.locks import LockAcquire
 from coordinator_sdk.protocol.tickets import GRANTED
-from tests.simulation.record import Record, Revision
+
+if TYPE_CHECKING:
+    from tests.simulation.record import Record, Revision
 
 
 @dataclass

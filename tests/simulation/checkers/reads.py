@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from typing import Any
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Any
 
 from coordinator.keyspace.keyspace import Keyspace
-from tests.simulation.record import Record
+
+if TYPE_CHECKING:
+    from tests.simulation.record import Record
 
 
 def check_reads(record: Record, reads: list[Any]) -> list[str]:
-    """A read shows everything acknowledged before it began, and nothing but the history."""
+    """A read shows everything acknowledged or read before it began, and nothing but history."""
     found: list[str] = []
     history: dict[bytes, tuple[list[int], list[bytes | None]]] = {}
     for revision in record.revisions:
@@ -19,13 +21,16 @@ def check_reads(record: Record, reads: list[Any]) -> list[str]:
                 numbers, values = history.setdefault(event.kv.key, ([], []))
                 numbers.append(revision.number)
                 values.append(event.kv.value if event.kv.version else None)
-    acknowledged = sorted((told.told_at, told.revision) for told in record.told)
+    acknowledged = [(told.told_at, told.revision) for told in record.told]
+    # What somebody has read is there for all that ask later.
+    acknowledged += [(read.told_at, read.revision) for read in reads]
+    acknowledged.sort()
     newest: list[int] = []
     for _, number in acknowledged:
         newest.append(max(number, newest[-1] if newest else 0))
     times = [at for at, _ in acknowledged]
     for read in reads:
-        position = bisect_right(times, read.asked_at)
+        position = bisect_left(times, read.asked_at)
         if position and read.revision < newest[position - 1]:
             found.append(
                 f"a read at {read.asked_at:.3f} showed revision {read.revision}, but "

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from coordinator.domains.topics import model
 from coordinator.keyspace.records import SYSTEM
 from coordinator.wire import systemkey
 from coordinator_sdk.protocol.topics import TopicPublish
-from tests.simulation.record import Record
+
+if TYPE_CHECKING:
+    from tests.simulation.record import Record
 
 
 def check_topics(record: Record) -> list[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from coordinator_sdk.protocol.kv import Event, KeyValue
-from tests.simulation.record import Record
+
+if TYPE_CHECKING:
+    from tests.simulation.record import Record
 
 Told = tuple[int, int, bytes, bytes]
 

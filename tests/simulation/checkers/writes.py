@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from coordinator.keyspace.records import USER
 from coordinator_sdk.protocol.kv import Put, Txn
-from tests.simulation.record import Record, Told
+
+if TYPE_CHECKING:
+    from tests.simulation.record import Record, Told
 
 GUARDED = b"guarded/"
 

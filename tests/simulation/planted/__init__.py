@@ -1,0 +1,1 @@
+"""Mistakes to plant: each function makes a wrong function from the right one."""

@@ -1,0 +1,124 @@
+"""Mistakes in the consensus: the classic ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordinator.raft.log import RaftLog
+from coordinator.raft.read_index import ReadOnly
+from coordinator.raft.tracker import ProgressTracker
+from coordinator.replica.replica import Replica
+from coordinator.wire.raft import Entry
+
+
+def commit_old_terms_by_counting(maybe_commit: Any) -> Any:
+    """An entry of an earlier term is committed because a quorum has it (figure 3.7)."""
+
+    def mutant(self: RaftLog, index: int, term: int) -> bool:
+        if index <= self.committed:
+            return False
+        self.commit_to(index)
+        return True
+
+    return mutant
+
+
+def truncate_with_every_append(maybe_append: Any) -> Any:
+    """What a leader sends replaces all that follows, even if it comes late or twice."""
+
+    def mutant(
+        self: RaftLog, prev_index: int, prev_term: int, entries: list[Entry], committed: int
+    ) -> int | None:
+        if not self.match_term(prev_index, prev_term):
+            return None
+        last_new = prev_index + len(entries)
+        if entries and prev_index >= self.committed:
+            self.append(entries)
+        if committed > self.committed:
+            self.commit_to(min(committed, last_new))
+        return last_new
+
+    return mutant
+
+
+def truncate_below_commit(maybe_append: Any) -> Any:
+    """The same without a look at what is committed."""
+
+    def mutant(
+        self: RaftLog, prev_index: int, prev_term: int, entries: list[Entry], committed: int
+    ) -> int | None:
+        if not self.match_term(prev_index, prev_term):
+            return None
+        last_new = prev_index + len(entries)
+        if entries:
+            self.unstable.truncate_and_append(entries)
+        if committed > self.committed:
+            self.commit_to(min(committed, last_new))
+        return last_new
+
+    return mutant
+
+
+def commit_what_was_not_compared(maybe_append: Any) -> Any:
+    """A follower takes the leader's commit index for its own, though its log may differ there."""
+
+    def mutant(
+        self: RaftLog, prev_index: int, prev_term: int, entries: list[Entry], committed: int
+    ) -> int | None:
+        last_new: int | None = maybe_append(self, prev_index, prev_term, entries, committed)
+        if last_new is not None:
+            self.commit_to(min(committed, self.last_index))
+        return last_new
+
+    return mutant
+
+
+def vote_for_any_log(is_up_to_date: Any) -> Any:
+    """A vote is given without a look at the candidate's log."""
+    return lambda self, index, term: True
+
+
+def commit_without_a_quorum(committed: Any) -> Any:
+    """One member less than a quorum is enough to commit."""
+
+    def mutant(self: ProgressTracker) -> int:
+        found = sorted(self.progress[voter].match for voter in self.config.voters)
+        return found[min(len(found) // 2 + 1, len(found) - 1)]
+
+    return mutant
+
+
+def confirm_reads_by_anyone(advance: Any) -> Any:
+    """One answer confirms every read that waits, even one sent before the read came in."""
+
+    def mutant(self: ReadOnly, config: Any) -> list[Any]:
+        confirmed = list(self._unconfirmed)
+        self._confirmed += len(confirmed)
+        self._unconfirmed.clear()
+        return confirmed
+
+    return mutant
+
+
+def promise_before_the_sync(turn: Any) -> Any:
+    """Votes and acknowledgements leave before what they promise is durable."""
+
+    def mutant(self: Replica, *, hold: bool = False) -> Any:
+        effects = turn(self, hold=hold)
+        for append in effects.appends:
+            early = [message for message in append.responses if message.to != self.raw.id]
+            append.responses = [each for each in append.responses if each.to == self.raw.id]
+            effects.messages += early
+        return effects
+
+    return mutant
+
+
+def answer_whatever_is_committed(answer: Any) -> Any:
+    """A leader that lost its term takes another command at the same index for its own."""
+
+    def mutant(self: Replica, proposal: Any, entry: Entry, applied: Any) -> None:
+        proposal.term = entry.term
+        answer(self, proposal, entry, applied)
+
+    return mutant

@@ -1,0 +1,64 @@
+"""Mistakes in reads and watches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordinator.keyspace.watch import WatchHub
+from coordinator.node.node import Node
+from coordinator.replica.replica import Replica
+
+
+def skip_events(publish: Any) -> Any:
+    def mutant(self: WatchHub, revision: int, events: Any) -> None:
+        publish(self, revision, events if revision % 97 else [])
+
+    return mutant
+
+
+def drop_questions(catch_up: Any) -> Any:
+    def mutant(self: Node) -> None:
+        catch_up(self)
+        self._fetches.clear()
+
+    return mutant
+
+
+def read_before_the_first_commit(may_read: Any) -> Any:
+    return lambda self: True
+
+
+def read_without_waiting(read: Any) -> Any:
+    def mutant(self: Replica, done: Any, *, applied: bool = True) -> None:
+        done(None)
+
+    return mutant
+
+
+def read_without_a_quorum(start_round: Any) -> Any:
+    """A leader takes its own commit index for the newest one, even when it is none any more."""
+
+    def mutant(self: Replica) -> None:
+        if not self.raw.is_leader:
+            start_round(self)
+            return
+        reads, self._reads = self._reads, []
+        for read in reads:
+            if not read.applied or self.machine.index >= self.raw.committed:
+                read.done(None)
+            else:
+                self._awaiting_apply.append((self.raw.committed, read.done))
+
+    return mutant
+
+
+def join_an_old_round(read: Any) -> Any:
+    """A read joins the round that is under way: its index may be older than the read."""
+
+    def mutant(self: Replica, done: Any, *, applied: bool = True) -> None:
+        before = len(self._reads)
+        read(self, done, applied=applied)
+        if self._round_reads and len(self._reads) > before:
+            self._round_reads.append(self._reads.pop())
+
+    return mutant
