@@ -17,6 +17,8 @@ from coordinator.transport.frames import Kind, SnapshotHead, SnapshotReady, Viol
 from coordinator.transport.notices import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coordinator.transport.connection import Connection
     from coordinator.transport.limits import Limits
     from coordinator.transport.ports import PeerHandler, PeerHello, SnapshotSink
@@ -122,7 +124,7 @@ class IncomingSnapshot:
     ) -> None:
         self.member = member
         self.head = head
-        self.on_forget = lambda: None
+        self.on_forget: Callable[[], None] = _nothing
         self._handler = handler
         self._limits = limits
         self._connection: Connection | None = None
@@ -136,8 +138,8 @@ class IncomingSnapshot:
         self._reason = ""
         self._is_aborted = False
         self._outcome: tuple[Kind, bytes] | None = None
-        former = after.task if after else None
-        self.task = asyncio.get_running_loop().create_task(self._run(former))
+        running = self._run(after.task if after else None)
+        self.task: asyncio.Task[None] = asyncio.get_running_loop().create_task(running)
 
     def attach(self, connection: Connection) -> None:
         """Go on with a connection; one from before is over."""
@@ -265,3 +267,7 @@ class IncomingSnapshot:
                 self._connection.close()
             else:
                 self._connection.drain(self._limits.handshake_s)
+
+
+def _nothing() -> None:
+    """Do nothing."""

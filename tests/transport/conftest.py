@@ -36,7 +36,7 @@ async def machine(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Machine]:
     yield one
     await one.close()
     async with asyncio.timeout(10):
-        while sockets() > before:  # closing takes the loop a turn or two
+        while sockets() > before:  # noqa: ASYNC110 - the loop closes them in its next turns
             await asyncio.sleep(0)
     assert asyncio.all_tasks() - tasks - {asyncio.current_task()} == set()
     assert [r for r in caplog.records if r.name == "asyncio"] == []

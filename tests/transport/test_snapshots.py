@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -47,6 +48,11 @@ def some_chunks(count: int, size_max: int = 100_000) -> list[bytes]:
     """Make chunks of different content and size."""
     chance = random.Random(count)
     return [chance.randbytes(chance.randrange(size_max)) for _ in range(count)]
+
+
+def has_written(sink: Sink, chunks: int) -> bool:
+    """Whether a sink has so many chunks."""
+    return len(sink.chunks) >= chunks
 
 
 async def send(one: Member, source: Source, head: bytes = b"head") -> None:
@@ -138,7 +144,7 @@ async def test_a_cut_stream_goes_on(machine: Machine, seed: int) -> None:
     await two.until(lambda: two.sinks)
     (sink,) = two.sinks
     for written in range(20, 200, 20):
-        await two.until(lambda written=written: len(sink.chunks) >= written)
+        await two.until(partial(has_written, sink, written))
         proxy.bytes_left = chance.randrange(300_000)
     await sending
     assert len(two.sinks) == 1

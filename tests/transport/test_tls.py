@@ -1,0 +1,74 @@
+"""Peers behind TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.transport.errors import PeerUnreachable
+from tests.api.test_tls import Authority
+from tests.transport.member import Machine, connect
+
+pytestmark = pytest.mark.asyncio
+
+
+def contexts(folder: Path) -> dict[str, Any]:
+    """Make contexts with which both sides show a certificate of one authority."""
+    authority = Authority(folder)
+    files = authority.issue("member")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.file)
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = ssl.create_default_context(cafile=authority.file)
+    for context in (server, client):
+        context.load_cert_chain(*files)
+    return {"server_context": server, "client_context": client}
+
+
+async def test_everything_works_behind_tls(machine: Machine, tmp_path: Path) -> None:
+    """Links, snapshots, inquiries and the signs of death work over TLS as they do without."""
+    settings = contexts(tmp_path)
+    one, two = await machine.member(1, **settings), await machine.member(2, **settings)
+    assert one.url.startswith("https")
+    connect(one, two)
+    await one.until_linked(two)
+    sent = [bytes([n % 256]) * (n * 37 % 70_000) for n in range(300)]
+    for frame in sent:
+        assert one.network.send(2, frame)
+    await two.until(lambda: len(two.frames) == len(sent))
+    assert two.frames == sent
+
+    async def chunks() -> Any:
+        for frame in sent:
+            yield frame
+
+    await one.network.send_snapshot(2, b"head", chunks())
+    assert two.sinks[0].chunks == sent
+    assert await one.network.inquire(two.url) == b"member 2"
+    await two.network.close()
+    await one.until_event("deserted", 2)
+
+
+async def test_who_has_no_certificate_stays_outside(machine: Machine, tmp_path: Path) -> None:
+    """Neither plain TCP nor TLS without a certificate of the authority gets an answer."""
+    settings = contexts(tmp_path)
+    one = await machine.member(1, **settings)
+    plain = await machine.member(2)
+    with pytest.raises(PeerUnreachable):
+        await plain.network.inquire(one.url.replace("https", "http"))
+    with pytest.raises(PeerUnreachable, match="no certificates"):
+        await plain.network.inquire(one.url)
+    with pytest.raises(PeerUnreachable):
+        await one.network.inquire(plain.url.replace("http", "https"))
+    nobody = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
+    naked = await machine.member(3, client_context=nobody)
+    with pytest.raises(PeerUnreachable):
+        await naked.network.inquire(one.url)
+    reader, writer = await machine.raw(one.url)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    async with asyncio.timeout(10):
+        await reader.read()
+    assert one.events == []
