@@ -309,16 +309,20 @@ class StateStore:
     async def _commit(self, statements: list[tuple[str, list[Any]]], index: int) -> None:
         async with self._writing:
             try:
+                driver = await _driver_of(self._writer)
                 await _execute(self._writer, "BEGIN IMMEDIATE")
                 try:
-                    for statement, parameters in statements:
-                        await self._writer.exec_driver_sql(statement, parameters)
+                    # Straight to the driver: SQLAlchemy would copy every row on the event loop.
+                    for statement, rows in statements:
+                        await driver.executemany(statement, rows)
                     await self._writer.exec_driver_sql("COMMIT")
-                except exc.SQLAlchemyError:
+                except (exc.SQLAlchemyError, sqlite3.Error):
                     await _roll_back(self._writer)
                     raise
             except exc.SQLAlchemyError as error:
                 raise translate_state(error, f"writing {self.path}") from error
+            except sqlite3.Error as error:
+                raise translate_sqlite(error, f"writing {self.path}") from error
             self._durable_index = index
 
     async def vacuum_into(self, target: str | os.PathLike[str]) -> None:
@@ -473,6 +477,13 @@ async def _execute(
         raise translate_state(error, "using the state database") from error
 
 
+async def _driver_of(connection: AsyncConnection) -> Any:
+    """Return what SQLAlchemy stands in front of: a connection of aiosqlite."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    return driver
+
+
 async def stream_rows(
     connection: AsyncConnection, query: str, batch_rows: int = LOAD_ROWS, batch_bytes: int = 0
 ) -> AsyncIterator[list[Any]]:
@@ -486,8 +497,7 @@ async def stream_rows(
         batch_rows: Most rows per list.
         batch_bytes: About the most bytes per list; 0 for no limit.
     """
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None
+    driver = await _driver_of(connection)
     count = batch_rows if not batch_bytes else 1
     try:
         async with driver.execute(query) as cursor:

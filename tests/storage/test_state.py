@@ -119,15 +119,30 @@ def plant(store: StateStore, fail_at: int, code: int, *, is_persistent: bool) ->
     """Make the n-th statement fail as SQLite does; return the list of those that were run."""
     statements: list[str] = []
 
-    def before(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+    def fail_if_due(statement: str) -> None:
         statements.append(statement)
         is_due = len(statements) >= fail_at if is_persistent else len(statements) == fail_at
         if is_due:
             error = sqlite3.OperationalError("planted")
             error.sqlite_errorcode = code
-            raise exc.OperationalError(statement, None, error)
+            raise error
+
+    def before(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        try:
+            fail_if_due(statement)
+        except sqlite3.Error as error:
+            raise exc.OperationalError(statement, None, error) from None
+
+    async def executemany(statement: str, rows: Any) -> Any:
+        fail_if_due(statement)
+        return await run_many(statement, rows)
 
     event.listen(store._engine.sync_engine, "before_cursor_execute", before)
+    # Rows go past SQLAlchemy.
+    sync_connection = store._writer.sync_connection
+    assert sync_connection is not None
+    driver: Any = sync_connection.connection.driver_connection
+    run_many, driver.executemany = driver.executemany, executemany
     return statements
 
 
