@@ -13,7 +13,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from coordinator import __version__
-from coordinator.api import cluster, health, keyspace, keyspace_http, sessions, streams
+from coordinator.api import (
+    cluster,
+    health,
+    keyspace,
+    keyspace_http,
+    maintenance,
+    sessions,
+    streams,
+)
 from coordinator.api.dispatch import Dispatcher
 from coordinator.api.http import answer_error, answer_schemas
 from coordinator.api.limits import Limits, limits_of
@@ -85,6 +93,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
         sessions.routes().router,
         *(domain.router for domain in domains),
         cluster.routes().router,
+        maintenance.router,
         health.router,
     ):
         app.include_router(router)

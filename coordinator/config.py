@@ -198,6 +198,9 @@ class Config:
     strict_reconfig_check: bool = _flag(
         True, "Refuse changes of the members that would cost the quorum.", _CLUSTER, switch
     )
+    force_new_cluster: bool = _flag(
+        False, "Become the only member of a new cluster; the others are lost.", _CLUSTER, switch
+    )
     max_learners: int = _flag(1, "Learners there may be at a time.", _CLUSTER, count)
     discovery: str = _flag("", "URL of a token to meet at.", _CLUSTER, is_secret=True)
     discovery_token: str = _flag("", "The same as a token alone.", _CLUSTER, is_secret=True)

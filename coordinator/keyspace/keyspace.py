@@ -162,6 +162,20 @@ class Keyspace:
         self.compact_revision = revision
         self.times.forget_below(revision)
 
+    def skip_revisions(self, count: int) -> None:
+        """Go on at a later revision, before which everything is compacted.
+
+        For a state that becomes the first one of another group; nobody may read or watch yet.
+
+        Args:
+            count: How many revisions never happen.
+        """
+        assert self.open is None, "no entry is half applied"
+        self.revision += count
+        self.compact_revision = self.revision
+        self.log = RevisionLog(self.revision, self.log.bytes_max)
+        self.times = TimeIndex()
+
     def sweep(self, limit: int) -> list[Place]:
         """Drop at most ``limit`` versions that compaction has released, oldest first.
 

@@ -17,6 +17,7 @@ from coordinator.node.bootstrap import (
 )
 from coordinator.node.loading import load_machine
 from coordinator.node.persistence import machine_batch
+from coordinator.node.restore import force_new_cluster
 from coordinator.node.surroundings import Directory
 from coordinator.raft import Config as RaftConfig
 from coordinator.raft import MemoryStorage, RawNode
@@ -97,6 +98,8 @@ async def boot(
         StorageDamaged: It can't be read back.
     """
     draw = surroundings.random.getrandbits
+    if config.force_new_cluster:
+        await force_new_cluster(config.data_dir, domains, draw)
     async with AsyncExitStack() as opened:
         directory = await surroundings.open_directory(config.data_dir)
         opened.callback(directory.close)

@@ -41,12 +41,14 @@ from coordinator_sdk.protocol.cluster import ClusterStatusResult, MemberInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import Path
 
     from coordinator.config import Config
     from coordinator.keyspace.watcher import Fetch
     from coordinator.node.surroundings import Surroundings
     from coordinator.replica.domain import Domain
     from coordinator.replica.machine import Machine
+    from coordinator.storage.backup import BackupStatus
     from coordinator.transport.ports import PeerNetwork
     from coordinator.wire.raft import Entry, Message
     from coordinator_sdk.protocol.kv import Event
@@ -434,6 +436,14 @@ class Node:
     async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes | None]:
         """Fetch values of the past, by (mod_revision, sub); None for what compaction took."""
         return await self._persistence.old_values(wanted)
+
+    async def save_backup(self, target: Path) -> BackupStatus:
+        """Write a backup of everything applied so far to a file.
+
+        Raises:
+            StorageError: The disk is full or failed, or the state is being replaced.
+        """
+        return await self._persistence.save_backup(target)
 
     def members(self) -> list[MemberInfo]:
         """Give the members of the cluster, by id."""

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from coordinator.storage.backup import save_backup
 from coordinator.storage.errors import StorageClosed
 from coordinator.storage.group import LogState
-from coordinator.storage.state import StateBatch, VersionRow
+from coordinator.storage.state import StateBatch, StateStore, VersionRow
 from coordinator.storage.stream import read_snapshot
 from coordinator.storage.write_behind import WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+    from pathlib import Path
 
     from coordinator.node.boot import Booted
     from coordinator.replica.machine import Machine
+    from coordinator.storage.backup import BackupStatus
     from coordinator.storage.ports import StatePort
 
 Result = TypeVar("Result")
@@ -169,6 +172,18 @@ class Persistence:
     def read_snapshot(self) -> AsyncGenerator[bytes, None]:
         """Give the chunks of a snapshot of one state, no older than the last `flush`."""
         return read_snapshot(self._store)
+
+    async def save_backup(self, target: Path) -> BackupStatus:
+        """Write a backup of everything applied so far to a file.
+
+        Raises:
+            StorageError: The disk is full or failed, or a snapshot takes the place of the state.
+        """
+        if self._is_released or not isinstance(self._store, StateStore):
+            raise StorageClosed("there is no state database to save at the moment")
+        self._hand_over()
+        facts = {"cluster_id": self._identity.cluster_id}
+        return await save_backup(self._store, target, self._write_behind, facts)
 
     async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes | None]:
         """Fetch values by (mod_revision, sub); None for those that are gone."""

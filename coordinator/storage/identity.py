@@ -6,6 +6,7 @@ Imports this room only. Layout:
     log/identity    member id, data-directory id and cluster id
     log/*.log       the Raft log, with term and vote
     state.db        the state database
+    backup.tmp      a backup while it is being made
 
 The identity lies beside the log and not in the database: both are rebuilt from peers, but a member
 that has lost its votes must not come back as itself.
@@ -32,7 +33,15 @@ from coordinator.storage.errors import (
     StorageDamaged,
     StorageFailed,
 )
-from coordinator.storage.files import FILE_MODE, DiskFiles, Files, read_all, translate, write_file
+from coordinator.storage.files import (
+    FILE_MODE,
+    DiskFiles,
+    Files,
+    discard,
+    read_all,
+    translate,
+    write_file,
+)
 from coordinator.storage.segment import segment_sequence
 
 IDENTITY_FORMAT: Final = 1
@@ -41,6 +50,7 @@ _LOCK: Final = "lock"
 _LOG: Final = "log"
 _STATE: Final = "state.db"
 _IDENTITY: Final = "identity"
+_BACKUP: Final = "backup.tmp"
 _OURS: Final = (_LOCK, _LOG, _STATE, "lost+found")
 
 
@@ -63,6 +73,11 @@ class _IdentityFile(msgspec.Struct, kw_only=True):
     directory_id: str
     cluster_id: str
     checksum: str
+
+
+def backup_path(data_dir: str | os.PathLike[str]) -> Path:
+    """Return where in a data directory a backup is made before it is sent away."""
+    return Path(data_dir) / _BACKUP
 
 
 class DataDirectory:
@@ -111,6 +126,8 @@ class DataDirectory:
                 files.make_directory(str(directory.log_path))
                 files.sync_directory(str(folder))
                 directory.identity = directory._read_identity()
+                for suffix in ("", ".part"):
+                    discard(files, f"{folder / _BACKUP}{suffix}")
             except BaseException:
                 os.close(lock_fd)
                 raise
@@ -152,6 +169,16 @@ class DataDirectory:
         if identity.cluster_id:
             return self.require(cluster_id=cluster_id)
         return self._write_identity(msgspec.structs.replace(identity, cluster_id=cluster_id))
+
+    def change_cluster(self, cluster_id: int) -> Identity:
+        """Let the member be one of another cluster from now on, durably.
+
+        Raises:
+            DirectoryForeign: The directory does not belong to any member yet.
+            NoSpace: The disk is full.
+            StorageFailed: The disk failed.
+        """
+        return self._write_identity(msgspec.structs.replace(self.require(), cluster_id=cluster_id))
 
     def require(self, *, member_id: int = 0, cluster_id: int = 0) -> Identity:
         """Return the identity, after checking that it is the expected one.
