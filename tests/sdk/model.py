@@ -78,6 +78,8 @@ class Cluster:
     Attributes:
         applied: How often each (client, request) changed something.
         refuse: Called before each request; may return an error to refuse it with.
+        members: The members it tells of.
+        members_version: What frames tell; another number when the members changed.
     """
 
     def __init__(self, cluster_id: int = 77) -> None:
@@ -96,6 +98,8 @@ class Cluster:
         self.refuse: Callable[[Any], CoordinatorError | None] = lambda body: None
         self.renewals = 0
         self.next_id = 1000
+        self.members: list[cluster.MemberInfo] = []
+        self.members_version = 0
 
     def new_id(self) -> int:
         """A fresh id."""
@@ -417,6 +421,9 @@ class Cluster:
     def read_LeaseTimeToLive(self, body: kv.LeaseTimeToLive) -> kv.LeaseInfo:
         return kv.LeaseInfo(body.lease)
 
+    def read_ClusterMembers(self, body: cluster.ClusterMembers) -> cluster.ClusterMembersResult:
+        return cluster.ClusterMembersResult(self.members)
+
     def read_Ping(self, body: cluster.Ping) -> None:
         return None
 
@@ -486,7 +493,9 @@ class Member:
     def frame(self, items: list[bytes]) -> bytes:
         """Join items into a frame."""
         state = self.cluster
-        return MSGPACK.join_frame(Header(state.id, self.name, 1, state.revision), items)
+        return MSGPACK.join_frame(
+            Header(state.id, self.name, 1, state.revision, state.members_version), items
+        )
 
     def _serve(self, id: int, floor: int, body: Any) -> tuple[int, Any] | None:
         state = self.cluster
