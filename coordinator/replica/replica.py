@@ -13,6 +13,7 @@ Callbacks given to ``propose`` and ``read`` run inside ``apply``, ``turn`` or ``
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from coordinator.raft import LOCAL_APPEND, LOCAL_APPLY, RawNode, hard_state_of
-from coordinator.raft.errors import ProposalDropped
+from coordinator.raft.errors import ProposalDropped, StepPeerNotFound
 from coordinator.replica import membership
 from coordinator.replica.deadlines import LeaderClock
 from coordinator.replica.machine import Applied, Machine
@@ -425,10 +426,12 @@ class Replica:
             self._unsynced = None
         raw = self.raw
         for message in append.responses:
-            if message.to == raw.id:
-                raw.step(message)
-            else:
+            if message.to != raw.id:
                 self._outgoing.append(message)
+                continue
+            # What was written since this member was removed is no longer counted.
+            with contextlib.suppress(StepPeerNotFound):
+                raw.step(message)
 
     @property
     def has_work(self) -> bool:
