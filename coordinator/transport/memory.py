@@ -74,6 +74,12 @@ class MemorySwitchboard:
             urls: The peer URLs under which others reach it.
         """
         self._places.update(dict.fromkeys(urls, place))
+        if place in self._dark:
+            # The machine is up again, and knows nothing of the connections it had.
+            del self._dark[place]
+            for link in list(self._links):
+                if link.target.place == place:
+                    link.break_off(is_target_told=False)
         return MemoryNetwork(self, place, tuple(urls))
 
     # Faults.
@@ -108,7 +114,7 @@ class MemorySwitchboard:
 
         Args:
             network: That of the member.
-            is_silent: The whole machine is gone and tells nobody: until another network is started
+            is_silent: The whole machine is gone and tells nobody: until another network is opened
                 in its place, whoever dials it gets no answer, not even a refusal.
         """
         network.is_over = True
@@ -141,12 +147,6 @@ class MemorySwitchboard:
             if url in self._listening:
                 raise CannotListen(f"{url} is in use")
         self._listening.update(dict.fromkeys(network.urls, network))
-        if network.place in self._dark:
-            # The machine is up again, and knows nothing of the connections it had.
-            del self._dark[network.place]
-            for link in list(self._links):
-                if link.target.place == network.place:
-                    link.break_off(is_target_told=False)
 
     def reach(self, source: str, url: str) -> tuple[bool, MemoryNetwork | None]:
         """Tell whether there is a way to a URL and back, and who listens there."""

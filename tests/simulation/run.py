@@ -16,7 +16,7 @@ from coordinator_sdk.protocol.kv import Put
 from tests.simulation import checkers
 from tests.simulation.administration import Administration
 from tests.simulation.client import Client
-from tests.simulation.clock import NothingLeft, VirtualLoop
+from tests.simulation.clock import Life, NothingLeft, VirtualLoop
 from tests.simulation.cluster import Cluster, Host
 from tests.simulation.faults import Faults, Plan
 from tests.simulation.record import Record, listening, recording
@@ -112,7 +112,7 @@ class Run:
             asyncio.set_event_loop(None)
             if was_collecting:
                 gc.enable()
-        found = self.record.violations
+        found = list(self.record.violations)
         if not found:
             found += self._judge()
         digest = self.record.digest()
@@ -226,10 +226,14 @@ class Run:
 
     async def _supervise(self) -> None:
         """Start members again whenever they have ended by themselves."""
+        seen: dict[Life, None] = {}
         while True:
             await asyncio.sleep(0.05)
             for host in list(self.cluster.hosts):
-                if host.life is not None and host.has_ended and not host.is_spoiled:
+                if host.life is None or not host.has_ended or host.is_spoiled:
+                    continue
+                if host.life not in seen:
+                    seen[host.life] = None
                     self.loop.call_later(self.rng.random() * 0.3, self._start_again, host)
 
     def _start_again(self, host: Host) -> None:
