@@ -108,8 +108,10 @@ class Rotation:
             if endpoint.secure == secure and endpoint.url not in known and len(learned) < 32:
                 known.add(endpoint.url)
                 learned.append(endpoint)
+        if here.url not in known:
+            learned.append(here)  # In use; whoever is told of the next time may leave it out.
         self._learned = learned
-        self._at = self.all.index(here) if here in self.all else 0
+        self._at = self.all.index(here)
 
 
 class Learning:

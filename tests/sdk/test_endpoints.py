@@ -68,6 +68,19 @@ def test_what_the_cluster_tells_comes_last() -> None:
     assert rotation.current().host == "db1"
 
 
+def test_the_endpoint_in_use_stays() -> None:
+    """What the cluster does not tell of any more is forgotten, but not while it is in use."""
+    rotation = Rotation([parse_endpoint("http://db1")])
+    rotation.learn(["http://db2", "http://db3"])
+    rotation.advance()
+    rotation.learn(["http://db4"])
+    assert rotation.current().host == "db2"
+    assert [endpoint.host for endpoint in rotation.all] == ["db1", "db4", "db2"]
+    rotation.advance()
+    rotation.learn(["http://db4"])
+    assert [endpoint.host for endpoint in rotation.all] == ["db1", "db4"]
+
+
 def test_tls_is_never_given_up() -> None:
     """A client that was given https endpoints learns no others."""
     rotation = Rotation([parse_endpoint("https://db1")])
