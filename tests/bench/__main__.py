@@ -1,4 +1,4 @@
-"""``python -m tests.bench [--check] [--json FILE] [names...]``: measure one member.
+"""``python -m tests.bench [--check] [--json FILE] [names...]``: measure one member, and three.
 
 Each workload runs in this process against a fresh server process on an empty data directory
 of the same disk, over the loopback, and its result is the median of a few runs.
@@ -24,7 +24,7 @@ import uvloop
 
 from tests.bench.measure import Figures, Idleness, disk_sync, machine_facts
 from tests.bench.million import million_keys
-from tests.bench.server import Server
+from tests.bench.server import Cluster, Server
 from tests.bench.workloads import WORKLOADS
 
 HERE = Path(__file__).resolve().parent
@@ -61,19 +61,33 @@ STARTS: dict[str, Callable[[Path], Figures]] = {
     "start_empty": start_empty,
     "start_million": start_million,
 }
-NAMES = (*WORKLOADS, *STARTS)
+ON_THREE = {
+    f"{name}_on_three": (name, url)
+    for name, url in (
+        ("put_c1", "url"),
+        ("put_c64", "url"),
+        ("get_c1", "url"),
+        ("get_c64", "url"),
+        ("lock_uncontended", "url"),
+        ("lock_handover", "url"),
+    )
+} | {"put_c64_on_a_follower": ("put_c64", "follower_url")}
+"""Workloads on a cluster of three members: what runs, and against which of them."""
+NAMES = (*WORKLOADS, *STARTS, *ON_THREE)
 
 
 def run_once(name: str, directory: Path) -> Figures:
     """Run one workload on a fresh server."""
     if name in STARTS:
         return STARTS[name](directory)
-    server = Server(directory / "data")
+    workload, url = ON_THREE.get(name, (name, "url"))
+    server = Cluster(directory) if name in ON_THREE else Server(directory / "data")
     try:
         server.start()
         idleness, before = Idleness(), server.cpu_seconds()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            work = asyncio.wait_for(WORKLOADS[name](server.url), WORKLOAD_SECONDS_MAX)
+            running = WORKLOADS[workload](getattr(server, url))
+            work = asyncio.wait_for(running, WORKLOAD_SECONDS_MAX)
             figures = runner.run(work)
         used = server.cpu_seconds() - before
         return {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,52 @@ def serving(data_dir: Path, *flags: str) -> Iterator[Server]:
         yield server
     finally:
         server.kill()
+
+
+class Cluster:
+    """Three server processes that make up one cluster, on one machine.
+
+    Its `url` is the leader's, `follower_url` another member's; both are known after `start`.
+    """
+
+    def __init__(self, directory: Path, members: int = 3, *flags: str) -> None:
+        peers = [f"http://127.0.0.1:{free_port()}" for _ in range(members)]
+        together = ",".join(f"m{number}={url}" for number, url in enumerate(peers))
+        self.members = [
+            Server(
+                directory / f"m{number}",
+                *("--name", f"m{number}", "--initial-cluster", together),
+                *("--listen-peer-urls", url, "--initial-advertise-peer-urls", url),
+                *flags,
+            )
+            for number, url in enumerate(peers)
+        ]
+        self.url = self.follower_url = ""
+
+    def start(self) -> None:
+        """Start all, and wait until they serve and one of them leads."""
+        for member in self.members:
+            member.spawn()
+        for member in self.members:
+            member.wait_ready()
+        roles = {role_of(member.url): member.url for member in self.members}
+        self.url, self.follower_url = roles["leader"], roles["follower"]
+
+    def kill(self) -> None:
+        """Kill all processes."""
+        for member in self.members:
+            member.kill()
+
+    def memory_mb(self) -> float:
+        """Give the resident memory of all in MB."""
+        return sum(member.memory_mb() for member in self.members)
+
+    def cpu_seconds(self) -> float:
+        """Give the CPU time that all have used so far."""
+        return sum(member.cpu_seconds() for member in self.members)
+
+
+def role_of(url: str) -> str:
+    """Ask a member for its role."""
+    with urllib.request.urlopen(f"{url}/v1/cluster/status", timeout=10) as answer:
+        return str(json.load(answer)["role"])
