@@ -161,7 +161,7 @@ class MemorySwitchboard:
         return seconds * (0.5 + self.rng.random())
 
     def note(self, link: Link) -> None:
-        """Take note of a link that has come up."""
+        """Take note of a link that has been accepted."""
         self._links[link] = None
 
     def forget(self, link: Link) -> None:
@@ -336,6 +336,7 @@ class MemoryNetwork:
         if not refusal:
             old = self._incoming.get(hello.member)
             self._incoming[hello.member] = link
+            self.switchboard.note(link)
             if old is not None:
                 old.replace()
                 if old.incarnation != hello.incarnation:
@@ -362,7 +363,6 @@ class MemoryNetwork:
             return
         self._refusals.pop(member, None)
         self._outgoing[member] = link
-        self.switchboard.note(link)
         self.handler.linked(member)
 
     # The ends of links.

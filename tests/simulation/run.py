@@ -61,6 +61,15 @@ class Result:
     trace: list[str] = field(default_factory=list)
 
 
+def _draw_size(rng: random.Random) -> int:
+    return rng.choices(list(SIZES), list(SIZES.values()))[0]
+
+
+def size_of(seed: int) -> int:
+    """Tell how many members the cluster of a seed begins with."""
+    return _draw_size(random.Random(seed))
+
+
 class Run:
     """One run under one seed."""
 
@@ -68,7 +77,7 @@ class Run:
         self.seed = seed
         self.rng = random.Random(seed)
         self.loop = VirtualLoop()
-        size = self.rng.choices(list(SIZES), list(SIZES.values()))[0]
+        size = _draw_size(self.rng)
         self.cluster = Cluster(
             self.loop, self._fork(), size, snapshot_count=self.rng.choice((100, 200, 400))
         )
