@@ -18,7 +18,7 @@ from coordinator.transport.connection import Connection, Ending
 from coordinator.transport.dialling import ConnectionsRefused, Dialler, HandshakeCut
 from coordinator.transport.errors import PeerUnreachable
 from coordinator.transport.frames import Kind, Violation
-from coordinator.transport.notices import logger
+from coordinator.transport.notices import log_failure, logger
 from coordinator.transport.ports import PeerHandler, PeerHello, Purpose
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class IncomingLinks:
             return  # replaced or dropped
         del self._links[member]
         logger.info("the link from member %x ended: %s", member, connection.detail)
-        if connection.ending is Ending.BY_PEER:
+        if connection.ending in (Ending.BY_PEER, Ending.NETWORK):
             self._lost[member] = hello
             self._probe_next(member)
 
@@ -111,6 +111,7 @@ class IncomingLinks:
             probe = asyncio.get_running_loop().create_task(self._probe(caller, lost))
             self._probes[member] = probe
             probe.add_done_callback(lambda _: self._probed(member, probe))
+            probe.add_done_callback(log_failure)
 
     def _probed(self, member: int, probe: asyncio.Task[None]) -> None:
         if self._probes.get(member) is probe:

@@ -39,11 +39,16 @@ def bind(addresses: Sequence[Address]) -> list[socket.socket]:
     except OSError as error:
         for one in bound:
             one.close()
-        raise CannotListen(
-            f"cannot listen on {url_of(address)}: {error.strerror or error}. Stop what uses it, or "
-            "choose another address with --listen-peer-urls"
-        ) from error
+        raise cannot_listen(address, error) from error
     return bound
+
+
+def cannot_listen(address: Address, error: OSError) -> CannotListen:
+    """Say why an address can't be listened on, and what to do."""
+    return CannotListen(
+        f"cannot listen on {url_of(address)}: {error.strerror or error}. Stop what uses it, or "
+        "choose another address with --listen-peer-urls"
+    )
 
 
 def url_of(address: Address) -> str:

@@ -23,7 +23,7 @@ from coordinator.transport.frames import Kind
 from coordinator.transport.greeting import anonymous, problem_of_answer
 from coordinator.transport.incoming import IncomingLinks
 from coordinator.transport.limits import Limits
-from coordinator.transport.listening import BACKLOG, bind
+from coordinator.transport.listening import BACKLOG, bind, cannot_listen
 from coordinator.transport.notices import Notices
 from coordinator.transport.outgoing import Caller, OutgoingLink
 from coordinator.transport.ports import PeerHandler, Purpose
@@ -131,6 +131,10 @@ class StreamNetwork:
                     "ssl": self._server_context,
                     "ssl_handshake_timeout": self._limits.handshake_s,
                 }
+            try:
+                one.listen(BACKLOG)  # here and not in the loop: uvloop does not tell if it fails
+            except OSError as error:  # another process took the address after we did
+                raise cannot_listen(address, error) from error
             server = await loop.create_server(
                 self._acceptor.protocol, sock=one, backlog=BACKLOG, **tls
             )

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
 
 logger: Final = logging.getLogger("coordinator.transport")
+
+
+def log_failure(task: asyncio.Task[None]) -> None:
+    """Tell of a task that nobody waits for and that ended with an error."""
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("%s broke: %r", task.get_coro(), error, exc_info=error)
 
 
 class Notices:

@@ -10,7 +10,7 @@ import msgspec
 
 from coordinator.transport.errors import PeerRefused, PeerUnreachable
 from coordinator.transport.greeting import problem_of_answer
-from coordinator.transport.notices import logger
+from coordinator.transport.notices import log_failure, logger
 from coordinator.transport.ports import PeerHandler, PeerHello, Purpose
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class OutgoingLink:
         self._refusal = ""
         self._is_stopped = False
         self._task = asyncio.get_running_loop().create_task(self._keep_up())
+        self._task.add_done_callback(log_failure)
 
     def nudge(self) -> None:
         """Dial now if the link is down: the member shows that it is there."""

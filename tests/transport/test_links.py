@@ -279,3 +279,17 @@ async def test_closing_ends_everything(machine: Machine) -> None:
     with pytest.raises(ConnectionRefusedError):
         await machine.raw(one.url)
     assert one.events == events
+
+
+async def test_an_address_taken_in_between_is_told(machine: Machine) -> None:
+    """Of two who took the same address before either listened, the later one to start is told."""
+    one = await machine.member(1)
+    first = StreamNetwork([Address("http", "127.0.0.1", 0)])
+    (address,) = first.bind()
+    second = StreamNetwork([address])
+    second.bind()
+    await first.start(one)
+    with pytest.raises(CannotListen, match="--listen-peer-urls"):
+        await second.start(one)
+    await second.close()
+    await first.close()
