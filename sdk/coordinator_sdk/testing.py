@@ -83,6 +83,8 @@ class CoordinatorProcess:
         data_dir: Its data directory.
         log: File with its output.
         options: Further options of ``coordinator serve``, for the next start.
+        environment: Further variables of its environment, for the next start.
+        command: What runs ``coordinator serve``; the server installed here unless changed.
         name: Its name in a cluster; empty for one that is alone.
         peer_url: Where it listens for the other members; empty for one that is alone.
     """
@@ -111,7 +113,8 @@ class CoordinatorProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = self.data_dir.parent / f"{self.data_dir.name}.log"
         self.options = list(options)
-        self._environment = dict(environment or {})
+        self.command: list[str] = []
+        self.environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._is_told_to_end = False
 
@@ -141,7 +144,7 @@ class CoordinatorProcess:
         assert not self.is_running, "it runs already"
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         command = [
-            *_command(),
+            *(self.command or _command()),
             "--data-dir",
             str(self.data_dir),
             "--listen-client-urls",
@@ -155,7 +158,7 @@ class CoordinatorProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._environment},
+                env={**os.environ, **self.environment},
             )
 
     def terminate(self) -> None:

@@ -11,6 +11,8 @@ from coordinator_sdk.testing import ClusterProcess, CoordinatorProcess
 from tests.chaos.proxy import Network
 
 OPTIONS = ("--log-level", "info")
+START_SECONDS = 60.0
+"""A busy machine must not look like a broken cluster."""
 
 
 @asynccontextmanager
@@ -39,7 +41,7 @@ async def cuttable(
 @asynccontextmanager
 async def _kept(cluster: ClusterProcess) -> AsyncIterator[None]:
     try:
-        await asyncio.to_thread(cluster.start)
+        await asyncio.to_thread(cluster.start, START_SECONDS)
         yield
     except BaseException as error:
         error.add_note(cluster.output())
@@ -53,9 +55,9 @@ async def _kept(cluster: ClusterProcess) -> AsyncIterator[None]:
 
 async def leader_of(cluster: ClusterProcess) -> CoordinatorProcess:
     """Wait until the members agree on a leader."""
-    return await asyncio.to_thread(cluster.leader)
+    return await asyncio.to_thread(cluster.leader, START_SECONDS)
 
 
 async def start(member: CoordinatorProcess) -> None:
     """Start a member and wait until it serves."""
-    await asyncio.to_thread(member.start)
+    await asyncio.to_thread(member.start, START_SECONDS)
