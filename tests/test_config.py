@@ -7,16 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.config import (
-    Config,
-    ConfigError,
-    duration_ms,
-    parse_url,
-    resolve,
-    setting_fields,
-    shown,
-    size_bytes,
-)
+from coordinator.config import Config, ConfigError, parse_url, resolve, setting_fields, shown
+from coordinator.config.values import duration_ms, size_bytes
 
 
 def problems(**flags: str) -> list[str]:
@@ -156,6 +148,13 @@ WRONG = [
     ("cert-file", "/nowhere.pem", "no such file"),
     ("client-cert-auth", "true", "needs --trusted-ca-file"),
     ("initial-cluster-state", "old", "one of new, existing"),
+    ("initial-advertise-peer-urls", "10.0.0.1:2380", "written as"),
+    ("listen-peer-urls", "https://127.0.0.1:1", "https needs --peer-cert-file"),
+    ("initial-advertise-peer-urls", "https://10.0.0.1:1", "https needs --peer-cert-file"),
+    ("peer-cert-file", "/nowhere.pem", "no such file"),
+    ("peer-cert-file", "/nowhere.pem", "one needs the others"),
+    ("max-learners", "0", "from 1 to 100"),
+    ("strict-reconfig-check", "perhaps", "true or false"),
 ]
 
 
@@ -189,6 +188,20 @@ def test_nothing_is_open_by_accident(url: str) -> None:
     for way in ("127.0.0.1", "--client-cert-auth", "--insecure-open"):
         assert way in found
     assert resolve({"listen-client-urls": url, "insecure-open": "true"}, {}).insecure_open
+
+
+def test_peers_prove_who_they_are(tmp_path: Path) -> None:
+    """A peer URL that other machines reach needs TLS, or the word that everybody may use it."""
+    url = "http://10.0.0.1:2380"
+    (found,) = problems(listen_peer_urls=url)
+    for way in ("--peer-cert-file", "--insecure-open"):
+        assert way in found
+    assert resolve({"listen-peer-urls": url, "insecure-open": "true"}, {}).insecure_open
+    file = tmp_path / "a.pem"
+    file.write_text("x")
+    flags = {f"peer-{name}-file": str(file) for name in ("cert", "key", "trusted-ca")}
+    secure = {**flags, "listen-peer-urls": "https://10.0.0.1:2380"}
+    assert resolve(secure, {}).listen_peer_urls == ("https://10.0.0.1:2380",)
 
 
 def test_certificates_of_clients_open_it(tmp_path: Path) -> None:

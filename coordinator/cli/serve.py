@@ -176,16 +176,20 @@ def _serve(config: Config) -> int:
     _configure_logging(config.log_level)
     gc.disable()  # What is loaded now stays; looking for garbage in it only costs time.
     from coordinator.api.server import CannotListen
+    from coordinator.node.bootstrap import CannotJoin
+    from coordinator.node.node import MembershipEnded
     from coordinator.storage.errors import StorageError
+    from coordinator.transport.errors import CannotListen as CannotListenToPeers
 
+    told = (CannotJoin, CannotListen, CannotListenToPeers, ConfigError, MembershipEnded)
     # The log writer needs the interpreter for moments only, and often.
     sys.setswitchinterval(0.0001)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(config))
-    except (CannotListen, StorageError) as error:
+    except (*told, StorageError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

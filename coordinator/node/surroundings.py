@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from coordinator.config import parse_url
+from coordinator.node.peer_tls import peer_contexts
 from coordinator.storage.identity import DataDirectory
 from coordinator.storage.snapshot import SnapshotInstaller, finish_install
 from coordinator.storage.state import StateStore
@@ -124,7 +125,12 @@ class ThisMachine:
 
     def open_network(self, config: Config) -> PeerNetwork:
         """Give the network between members; it is not started yet."""
-        return StreamNetwork([parse_url(url) for url in config.listen_peer_urls])
+        server, client = peer_contexts(config)
+        return StreamNetwork(
+            [parse_url(url) for url in config.listen_peer_urls],
+            server_context=server,
+            client_context=client,
+        )
 
     def wall_ms(self) -> int:
         """Give Unix time in milliseconds."""

@@ -9,17 +9,27 @@ or files.
 from __future__ import annotations
 
 import difflib
-import ipaddress
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+from coordinator.config import rules
+from coordinator.config.values import (
+    HOUR_MS,
+    Address,
+    count,
+    duration_ms,
+    names,
+    parse_url,
+    size_bytes,
+    switch,
+)
+
+__all__ = ["Address", "Config", "ConfigError", "parse_url", "resolve", "setting_fields", "shown"]
 
 DEFAULT_QUOTA_BYTES = 2 << 30
-HOUR_MS = 3_600_000
 
 
 class ConfigError(Exception):
@@ -32,65 +42,6 @@ class ConfigError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-# ---------------------------------------------------------------- reading single values
-
-
-def duration_ms(text: str) -> int:
-    """Read a duration such as ``100``, ``100ms``, ``1.5s``, ``5m`` or ``1h30m``, in ms.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if re.fullmatch(r"[0-9]{1,15}", text):
-        return int(text)
-    if not re.fullmatch(r"([0-9]{1,12}(\.[0-9]{1,6})?(ms|s|m|h))+", text):
-        raise ValueError("a duration is a number of ms, or such as 100ms, 1.5s, 5m, 1h30m")
-    units = {"ms": 1, "s": 1000, "m": 60_000, "h": HOUR_MS}
-    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", text)
-    return sum(round(float(number) * units[unit]) for number, unit in parts)
-
-
-def size_bytes(text: str) -> int:
-    """Read a size such as ``1048576``, ``512MiB`` or ``2GiB``.
-
-    Raises:
-        ValueError: It is none.
-    """
-    match = re.fullmatch(r"([0-9]{1,18}) ?(B|KiB|MiB|GiB|TiB)?", text)
-    if match is None:
-        raise ValueError("a size is a number of bytes, or such as 512MiB, 2GiB")
-    power = {None: 0, "B": 0, "KiB": 1, "MiB": 2, "GiB": 3, "TiB": 4}[match[2]]
-    return int(match[1]) << (10 * power)
-
-
-def count(text: str) -> int:
-    """Read a number that is not negative.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise ValueError("a whole number that is not negative")
-    return int(text)
-
-
-def switch(text: str) -> bool:
-    """Read true or false.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in words:
-        raise ValueError("true or false")
-    return words[text.lower()]
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Read a list separated by commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 # ---------------------------------------------------------------- the settings
@@ -188,6 +139,9 @@ class Config:
         ("http://127.0.0.1:2380",), "Where members connect.", _CLUSTER, names
     )
     initial_advertise_peer_urls: Names = _flag((), "The same, as members see it.", _CLUSTER, names)
+    peer_cert_file: str = _flag("", "Certificate for https between members, PEM.", _CLUSTER)
+    peer_key_file: str = _flag("", "Its private key, PEM.", _CLUSTER)
+    peer_trusted_ca_file: str = _flag("", "Who signs the members' certificates, PEM.", _CLUSTER)
     initial_cluster: str = _flag("", "The first members: name=url,...", _CLUSTER)
     initial_cluster_state: str = _flag(
         "new", "Whether the cluster is made or joined.", _CLUSTER, choices=("new", "existing")
@@ -236,178 +190,12 @@ class Config:
 
     def validate(self) -> list[str]:
         """List everything that is wrong; each problem names flag, value and rule."""
-        return [
-            *_url_problems("listen-client-urls", self.listen_client_urls),
-            *_url_problems("advertise-client-urls", self.advertise_client_urls),
-            *_url_problems("listen-peer-urls", self.listen_peer_urls),
-            *_url_problems("initial-advertise-peer-urls", self.initial_advertise_peer_urls),
-            *_member_problems(self),
-            *_limit_problems(self),
-            *_tls_problems(self),
-            *_exposure_problems(self),
-        ]
+        return rules.problems(self)
 
 
 def setting_fields() -> dict[str, Any]:
     """Give the dataclass fields that are settings, by flag, in the order of the help."""
     return {one.name.replace("_", "-"): one for one in fields(Config) if one.name != "origins"}
-
-
-# ---------------------------------------------------------------- rules
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine reaches it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-def parse_url(url: str) -> Address:
-    """Take a listen or advertise URL apart.
-
-    Raises:
-        ValueError: It is not such a URL.
-    """
-    rule = "written as http://HOST:PORT or https://HOST:PORT"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError(rule) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port is None:
-        raise ValueError(rule)
-    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError(f"{rule}, without path, user or query")
-    return Address(parts.scheme, parts.hostname, port)
-
-
-def _problem(flag: str, value: object, rule: str) -> str:
-    return f"--{flag} {value}: {rule}"
-
-
-def _url_problems(flag: str, urls: tuple[str, ...]) -> list[str]:
-    found = []
-    for url in urls:
-        try:
-            address = parse_url(url)
-        except ValueError as error:
-            found.append(_problem(flag, url, str(error)))
-            continue
-        if flag.startswith("listen") and address.host != "localhost":
-            try:
-                ipaddress.ip_address(address.host)
-            except ValueError:
-                found.append(_problem(flag, url, "listening needs an IP address or localhost"))
-    return found
-
-
-def _member_problems(config: Config) -> list[str]:
-    found = []
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", config.name):
-        found.append(
-            _problem("name", config.name, "1 to 63 letters, digits, dots, dashes, underscores")
-        )
-    if not config.listen_client_urls:
-        found.append("--listen-client-urls: at least one URL is needed")
-    beat, timeout = config.heartbeat_interval, config.election_timeout
-    if not 10 <= beat <= 10_000:
-        found.append(_problem("heartbeat-interval", beat, "from 10 ms to 10 s"))
-    if not 5 * beat <= timeout <= 50_000:
-        found.append(
-            _problem("election-timeout", timeout, "at least 5 heartbeat intervals, at most 50 s")
-        )
-    retention = config.auto_compaction_retention
-    try:
-        (count if config.auto_compaction_mode == "revision" else duration_ms)(retention)
-    except ValueError as error:
-        found.append(_problem("auto-compaction-retention", retention, str(error)))
-    return found
-
-
-_RANGES = {
-    "snapshot_count": (100, 10_000_000),
-    "max_learners": (1, 100),
-    "quota_backend_bytes": (1 << 20, 1 << 40),
-    "max_txn_ops": (1, 100_000),
-    "max_request_bytes": (4096, 64 << 20),
-    "max_connections": (1, 1_000_000),
-    "max_connections_per_address": (1, 1_000_000),
-    "max_in_flight": (1, 65_536),
-    "max_streams_per_connection": (1, 1_000_000),
-    "max_unread_bytes": (1 << 20, 1 << 40),
-    "header_timeout": (100, 600_000),
-    "body_timeout": (100, 3_600_000),
-    "keep_alive_timeout": (100, 86_400_000),
-    "ping_interval": (100, 3_600_000),
-    "silence_timeout": (200, 86_400_000),
-}
-
-
-def _limit_problems(config: Config) -> list[str]:
-    found = []
-    for name, (low, high) in _RANGES.items():
-        value = getattr(config, name)
-        if not low <= value <= high:
-            found.append(_problem(name.replace("_", "-"), value, f"from {low} to {high}"))
-    if config.silence_timeout < 2 * config.ping_interval:
-        found.append(
-            _problem("silence-timeout", config.silence_timeout, "at least two ping intervals")
-        )
-    return found
-
-
-def _tls_problems(config: Config) -> list[str]:
-    found = []
-    secure = [url for url in config.listen_client_urls if url.startswith("https:")]
-    if secure and not (config.cert_file and config.key_file):
-        found.append(
-            _problem("listen-client-urls", secure[0], "https needs --cert-file and --key-file")
-        )
-    if bool(config.cert_file) != bool(config.key_file):
-        found.append("--cert-file and --key-file: one needs the other")
-    if config.client_cert_auth and not config.trusted_ca_file:
-        found.append("--client-cert-auth true: needs --trusted-ca-file")
-    for flag in ("cert-file", "key-file", "trusted-ca-file"):
-        value = getattr(config, flag.replace("-", "_"))
-        if value and not Path(value).is_file():
-            found.append(_problem(flag, value, "no such file"))
-    return found
-
-
-def _exposure_problems(config: Config) -> list[str]:
-    """Nothing is reachable from elsewhere without being allowed."""
-    found = []
-    for url in config.listen_client_urls:
-        try:
-            address = parse_url(url)
-        except ValueError:
-            continue
-        proves = address.scheme == "https" and config.client_cert_auth
-        if not (address.is_loopback or proves or config.insecure_open):
-            found.append(
-                _problem(
-                    "listen-client-urls",
-                    url,
-                    "other machines could use it without proving who they are. Either listen on "
-                    "127.0.0.1, or require client certificates (https URL, --cert-file, "
-                    "--key-file, --trusted-ca-file, --client-cert-auth), or allow it to everybody "
-                    "with --insecure-open",
-                )
-            )
-    return found
 
 
 # ---------------------------------------------------------------- gathering
@@ -443,7 +231,7 @@ def resolve(flags: Mapping[str, str], environment: Mapping[str, str]) -> Config:
                 try:
                     values[one.name] = _read_value(one, text)
                 except ValueError as error:
-                    problems.append(f"{_problem(flag, text, str(error))} ({origin})")
+                    problems.append(f"{rules.problem(flag, text, str(error))} ({origin})")
                 break
         else:
             origins[one.name] = "default"
