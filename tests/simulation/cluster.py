@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from coordinator.config import Config
 from coordinator.domains import DOMAINS
 from coordinator.node.node import MembershipEnded, Node
+from coordinator.raft import StateType
 from coordinator.storage.errors import LogDamaged, StorageError
 from coordinator.transport.memory import MemoryNetwork, MemorySwitchboard
 from tests.simulation.clock import Life, VirtualLoop
@@ -85,6 +86,11 @@ class Host:
     def is_leading(self) -> bool:
         """Whether its member takes itself for the leader."""
         return self.node is not None and self.node.replica.is_leader
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether its member stands for election, really."""
+        return self.node is not None and self.node.replica.raw.raft.state == StateType.CANDIDATE
 
     def open_network(self) -> MemoryNetwork:
         """Give the member of this life its network."""

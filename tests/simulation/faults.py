@@ -39,10 +39,15 @@ TOGETHER: dict[str, int] = {
     "broken link": 14,
     "slow network": 8,
     "spoiled disk": 4,
+    "crash in an election": 14,
+    "cut in an election": 10,
+    "crash behind a cut": 8,
 }
 """What takes several members."""
 
 PAUSES = (0.05, 0.3, 1.0, 3.0)
+ELECTION_LOOKS = 300
+ELECTION_LOOK_SECONDS = 0.003
 
 
 @dataclass
@@ -56,6 +61,7 @@ class Plan:
         repetition: Share that arrive more than once.
         overtaking: Share that are overtaken by later ones.
         mend_seconds: How long a cut lasts, at most.
+        is_stormy: One fault follows the other, and clients are few.
     """
 
     weights: dict[str, float]
@@ -64,6 +70,7 @@ class Plan:
     repetition: float = 0.0
     overtaking: float = 0.0
     mend_seconds: float = 2.0
+    is_stormy: bool = False
 
     @classmethod
     def draw(cls, rng: random.Random, size: int) -> Plan:
@@ -81,6 +88,11 @@ class Plan:
             plan.repetition = rng.choice((0.0, 0.01, 0.1))
             plan.overtaking = rng.choice((0.0, 0.01, 0.1))
         plan.mend_seconds = rng.choice((0.5, 2.0, 4.0))
+        if size > 1 and rng.random() < 0.35:
+            plan.is_stormy = True
+            plan.pace_seconds = rng.choice((0.2, 0.5))
+            for kind in ("crash in an election", "crash behind a cut", "isolation of the leader"):
+                plan.weights[kind] = 30.0
         return plan
 
 
@@ -117,6 +129,9 @@ class Faults:
             "broken link": self._broken_link,
             "slow network": self._slow_network,
             "spoiled disk": self._spoiled_disk,
+            "crash in an election": self._crash_in_election,
+            "cut in an election": self._cut_in_election,
+            "crash behind a cut": self._crash_behind_cut,
         }
 
     async def inject(self, seconds: float) -> None:
@@ -235,6 +250,50 @@ class Faults:
     def _pause_of_leader(self) -> None:
         if self.cluster.leader is not None:
             self.cluster.leader.pause(self.rng.choice(PAUSES))
+
+    async def _until_election(self) -> bool:
+        """Wait until somebody stands for election, or has just done so; not for long."""
+        for _ in range(ELECTION_LOOKS):
+            for host in self.cluster.wanted:
+                if host.is_candidate:
+                    return True
+            await asyncio.sleep(ELECTION_LOOK_SECONDS)
+        return False
+
+    async def _crash_in_election(self) -> None:
+        """Cut the power of one or more while votes are given, and only for a moment."""
+        leader = self.cluster.leader
+        if leader is not None and self.rng.random() < 0.5:
+            self._isolation(leader)
+        if not await self._until_election():
+            return
+        self._count("crashes in elections")
+        await asyncio.sleep(self.rng.random() * 0.01)
+        wanted = self.cluster.wanted
+        hosts = self.rng.sample(wanted, self.rng.randint(1, len(wanted)))
+        for host in hosts:
+            if host.life is not None:
+                host.crash()
+        await asyncio.sleep(self.rng.random() * 0.05)
+        for host in hosts:
+            if host.life is None and not host.is_removed:
+                host.boot()
+
+    async def _cut_in_election(self) -> None:
+        """Separate members while votes are given."""
+        if await self._until_election():
+            await asyncio.sleep(self.rng.random() * 0.01)
+            self.rng.choice((self._isolation, self._division, self._one_way_cut))()
+
+    async def _crash_behind_cut(self) -> None:
+        """A leader that is cut off with what it has not passed on loses power, and comes back."""
+        leader = self.cluster.leader
+        if leader is None:
+            return
+        self._isolation(leader)
+        await asyncio.sleep(self.rng.random() * 0.3)
+        if self.rng.random() < 0.6:
+            await self._crash(leader)
 
     # The network between them.
 

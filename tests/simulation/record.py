@@ -17,9 +17,11 @@ import msgspec
 
 from coordinator.keyspace.records import Events
 from coordinator.node import node as node_module
+from coordinator.node.peers import Links
+from coordinator.raft import RawNode
 from coordinator.replica.machine import Applied
 from coordinator.replica.replica import Append, Replica
-from coordinator.wire.raft import Entry
+from coordinator.wire.raft import Entry, Message, MessageType
 from tests.simulation.checkers.consensus import Consensus
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -146,10 +148,20 @@ def recording(record: Record) -> Iterator[None]:
     """Look over the shoulder of every replica."""
     before, fault_before = Replica._applied, node_module._log_fault
     role_before, persisted_before = Replica._note_role, Replica.persisted
+    add_before, init_before = Links.add, Replica.__init__
 
     def applied(replica: Replica, entry: Entry, what: Applied) -> None:
         record.applied(replica, entry, what)
         before(replica, entry, what)
+
+    def begin(replica: Replica, raw: RawNode, *parts: Any, **more: Any) -> None:
+        init_before(replica, raw, *parts, **more)
+        record.consensus.begun(raw)
+
+    def add(links: Links, message: Message) -> None:
+        if message.type == MessageType.MSG_VOTE_RESP and not message.reject:
+            record.consensus.voted(message)
+        add_before(links, message)
 
     def note_role(replica: Replica) -> None:
         was_leader = replica.is_leader
@@ -171,6 +183,8 @@ def recording(record: Record) -> Iterator[None]:
     Replica._applied = applied  # type: ignore[method-assign, assignment]
     Replica._note_role = note_role  # type: ignore[method-assign, assignment]
     Replica.persisted = persisted  # type: ignore[method-assign, assignment]
+    Replica.__init__ = begin  # type: ignore[method-assign, assignment]
+    Links.add = add  # type: ignore[method-assign, assignment]
     node_module._log_fault = fault
     try:
         yield
@@ -178,4 +192,6 @@ def recording(record: Record) -> Iterator[None]:
         Replica._applied = before  # type: ignore[method-assign]
         Replica._note_role = role_before  # type: ignore[method-assign]
         Replica.persisted = persisted_before  # type: ignore[method-assign]
+        Replica.__init__ = init_before  # type: ignore[method-assign]
+        Links.add = add_before  # type: ignore[method-assign]
         node_module._log_fault = fault_before

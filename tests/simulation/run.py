@@ -154,6 +154,8 @@ class Run:
         supervising = asyncio.ensure_future(self._supervise())
         work = self.workload
         jobs = [work.write] * 3 + [work.lock] * 4 + [work.publish, work.read, work.compact]
+        if self.faults.plan.is_stormy:
+            jobs = [work.write, work.write, work.lock, work.lock, work.read, work.compact]
         self._working = [asyncio.ensure_future(job(self._client())) for job in jobs]
         self._working.append(asyncio.ensure_future(self.administration.work()))
         self._watching = [

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from coordinator.raft import RawNode
 from coordinator.raft.errors import Compacted, StorageError
 from coordinator.replica.replica import Replica
-from coordinator.wire.raft import Entry
+from coordinator.wire.raft import Entry, Message
 
 Stored = tuple[int, int, bytes]
 """Term of the entry before, type and data."""
@@ -31,6 +32,8 @@ class Consensus:
     leaders: dict[int, int] = field(default_factory=dict)
     entries: dict[tuple[int, int], Stored] = field(default_factory=dict)
     committed: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    votes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By member, the last term in which it voted for another one, and for whom."""
     _seen_in_term: list[tuple[int, int]] = field(default_factory=list)
     """(term of whoever applied it first, index); both rise."""
 
@@ -61,6 +64,25 @@ class Consensus:
             self.violate(
                 f"{raw.id:x} leads in term {raw.term} without entry {index} of term "
                 f"{self.committed[index][0]}, which had been committed (there: {term})"
+            )
+
+    def voted(self, message: Message) -> None:
+        """A vote leaves a member: it is the only one in its term, for good."""
+        known = self.votes.get(message.from_)
+        if known is not None and known[0] == message.term and known[1] != message.to:
+            self.violate(
+                f"{message.from_:x} voted for {known[1]:x} and {message.to:x} in {message.term}"
+            )
+        if known is None or known[0] < message.term:
+            self.votes[message.from_] = (message.term, message.to)
+
+    def begun(self, raw: RawNode) -> None:
+        """A member has started: it knows whom it has voted for."""
+        term, candidate = self.votes.get(raw.id, (0, 0))
+        if raw.term < term or (raw.term == term and raw.raft.vote != candidate):
+            self.violate(
+                f"{raw.id:x} started in term {raw.term} with vote {raw.raft.vote:x}, but had "
+                f"voted for {candidate:x} in term {term}"
             )
 
     def stored(self, replica: Replica, entries: Sequence[Entry]) -> None:

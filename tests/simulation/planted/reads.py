@@ -47,7 +47,7 @@ def read_without_a_quorum(start_round: Any) -> Any:
             if not read.applied or self.machine.index >= self.raw.committed:
                 read.done(None)
             else:
-                self._awaiting_apply.append((self.raw.committed, read.done))
+                self._awaiting_apply.append((self.raw.committed, read.done, read.since_ms))
 
     return mutant
 
