@@ -272,7 +272,7 @@ class Context:
         endpoints: URLs of members.
         dial_timeout: Seconds that connecting may take.
         command_timeout: Seconds that a call may take.
-        write_out: ``simple`` or ``json``.
+        write_out: ``simple`` or ``json``, or another one that the command has in ``formats``.
         hex: Whether bytes are printed as hexadecimal digits.
         namespace: Of services, locks, elections and topics.
         signals: What becomes of signals.
@@ -317,12 +317,14 @@ def context_of(found: argparse.Namespace) -> Context:
     """Complete what the command line says with the environment and the defaults."""
     _check_text(found)
     write_out = str(_setting(found, "write_out", "simple"))
-    if write_out in LATER_FORMATS:
-        raise CommandError(
-            f"output format {write_out!r} is not supported yet; use simple or json", UNSUPPORTED
-        )
-    if write_out not in ("simple", "json"):
-        raise CommandError("unsupported output format; use simple or json", UNSUPPORTED)
+    formats = getattr(found, "formats", ("simple", "json"))
+    if write_out not in formats:
+        usable = " or ".join((", ".join(formats[:-1]), formats[-1]))
+        if write_out in LATER_FORMATS:
+            raise CommandError(
+                f"output format {write_out!r} is not supported yet; use {usable}", UNSUPPORTED
+            )
+        raise CommandError(f"unsupported output format; use {usable}", UNSUPPORTED)
     given = str(_setting(found, "endpoints", "", ("COORDINATOR_ENDPOINTS",)))
     try:
         endpoints = [endpoint.url for endpoint in endpoints_of((given,) if given else ())]

@@ -27,6 +27,7 @@ from coordinator.cli import (
     output,
     service,
     session,
+    snapshot,
     topic,
     txn,
     watch,
@@ -41,6 +42,7 @@ from coordinator.cli.command import (
     add_globals,
     context_of,
 )
+from coordinator.storage.errors import StorageError
 from coordinator_sdk import ConnectFailed, CoordinatorError
 from coordinator_sdk.protocol.cluster import PROTOCOL_VERSION
 
@@ -76,6 +78,7 @@ def build_parser() -> Parser:
         session,
         endpoint,
         member,
+        snapshot,
         discovery,
     ):
         module.add(nouns)
@@ -103,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.status, words)
     except ConnectFailed as error:
         return _fail(str(error), BAD_CONNECTION, words)
-    except CoordinatorError as error:
-        return _fail(str(error) or error.code, ERROR, words)
+    except (CoordinatorError, StorageError) as error:
+        return _fail(str(error) or type(error).__name__, ERROR, words)
     except BrokenPipeError:
         # Whoever read the output has gone: end as other programs do, without a complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import shutil
 from collections.abc import Generator
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordinator.config import Config
+from coordinator.node.bootstrap import Origin, founder, initial_cluster
 from coordinator.node.initial_cluster import cluster_id
 from coordinator.node.loading import load_machine
 from coordinator.node.persistence import machine_batch
@@ -34,7 +37,6 @@ from coordinator.wire.raft import HardState, SnapshotMetadata, decode_conf_chang
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from coordinator.node.bootstrap import Origin
     from coordinator.replica.domain import Domain
     from coordinator.replica.machine import Machine
     from coordinator.replica.members import Member
@@ -72,6 +74,42 @@ def restored_cluster_id(origin: Origin, sha256: str) -> int:
     if not origin.members:
         return origin.cluster_id
     return cluster_id([*(one.member for one in origin.members), int(sha256[:15], 16)])
+
+
+def restored_origin(
+    name: str,
+    initial_cluster_text: str,
+    token: str,
+    peer_urls: tuple[str, ...],
+    draw: Callable[[int], int],
+) -> Origin:
+    """Find out who a restored member is to be; the arguments are those of the flags.
+
+    Without ``--initial-cluster`` and peer URLs it is alone, under new random ids.
+
+    Args:
+        name: Its name.
+        initial_cluster_text: All members that are restored from the same backup.
+        token: Tells clusters apart.
+        peer_urls: Its own.
+        draw: Gives that many random bits.
+
+    Raises:
+        ConfigError: They do not fit together.
+    """
+    text = initial_cluster_text or ",".join(f"{name}={url}" for url in peer_urls)
+    if not text:
+        return Origin(draw(62) + 1, draw(62) + 1)
+    settings = dataclasses.replace(
+        Config(),
+        name=name,
+        initial_cluster=text,
+        initial_cluster_token=token or Config().initial_cluster_token,
+        initial_advertise_peer_urls=peer_urls,
+    )
+    cluster = initial_cluster(settings)
+    assert cluster is not None
+    return founder(settings, cluster)
 
 
 async def restore_directory(

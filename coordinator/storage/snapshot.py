@@ -21,15 +21,11 @@ from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from coordinator.storage import schema
+from coordinator.storage.engine import open_engine, translate_state
 from coordinator.storage.errors import ArchiveDamaged, StateDamaged
 from coordinator.storage.files import DiskFiles, discard, translate
 from coordinator.storage.migrate import create_private_file, schema_revision
-from coordinator.storage.state import (
-    StateStore,
-    open_engine,
-    select_meta,
-    translate_state,
-)
+from coordinator.storage.state import StateStore, select_meta
 from coordinator.storage.stream import SnapshotHeader, SnapshotReader, SnapshotRows
 
 INSTALL_SUFFIX: Final = ".install"

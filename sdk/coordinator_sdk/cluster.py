@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from ._connection import Connection, decoder, nothing, now
+from ._download import Download, Progress, SnapshotInfo
 from ._modes import BEAT, CHANGE, READ
 from .protocol.cluster import (
     ClusterMembers,
@@ -23,9 +25,11 @@ from .protocol.cluster import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
+    from typing import BinaryIO
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "SnapshotInfo"]
 
 _STATUS = decoder(ClusterStatusResult)
 _MEMBERS = decoder(ClusterMembersResult)
@@ -139,6 +143,46 @@ class Cluster:
             Unavailable: Nobody takes over, or it took too long.
         """
         return await self._link.call(LeaderMove(to), _MOVED, READ if to else BEAT)
+
+    async def snapshot(
+        self, target: str | os.PathLike[str] | BinaryIO, *, on_progress: Progress | None = None
+    ) -> SnapshotInfo:
+        """Back up everything into one file: a SQLite database that proves itself unaltered.
+
+        It comes from the member at hand and holds every change acknowledged before the call. No
+        time limit holds for it.
+
+        Args:
+            target: The file; it appears under its name once it is complete and checked, in place
+                of a former one. Or an open binary file, to which it is written.
+            on_progress: Takes the bytes that have come and those there will be; called from a
+                thread.
+
+        Returns:
+            Size, digest and revision of the backup.
+
+        Raises:
+            ConnectFailed: The member can't be reached, or the connection broke.
+            ClusterMismatch: It belongs to another cluster.
+            ClientError: What came is damaged.
+            NoSpace: The disk of the member is full.
+            Exhausted: Another backup is being made there.
+            OSError: The file can't be written.
+        """
+        link = self._link
+        endpoint = link.endpoint
+        download = Download(
+            endpoint,
+            link._tls(endpoint),
+            link._headers(),
+            link.session.cluster,
+            on_progress,
+        )
+        try:
+            return await asyncio.to_thread(download.run, target)
+        except asyncio.CancelledError:
+            download.stop()
+            raise
 
     async def ping(self) -> float:
         """Wait for a sign of life of the member at hand; returns the seconds it took."""

@@ -348,6 +348,7 @@ class Cluster(Face[_cluster.Cluster]):
     promote_member = blocking(_cluster.Cluster.promote_member)
     update_member = blocking(_cluster.Cluster.update_member)
     move_leader = blocking(_cluster.Cluster.move_leader)
+    snapshot = blocking(_cluster.Cluster.snapshot)
     ping = blocking(_cluster.Cluster.ping)
 
 
