@@ -153,6 +153,33 @@ async def test_a_cut_stream_goes_on(machine: Machine, seed: int) -> None:
     assert proxy.accepted > 5
 
 
+@pytest.mark.parametrize("is_written", [False, True])
+async def test_no_chunk_is_written_twice(machine: Machine, is_written: bool) -> None:
+    """Chunks that came before a cut, written or not, are neither sent again nor waited for."""
+    one, two, proxy = await proxied(machine)
+    two.prepare = lambda sink: sink.gate.clear()
+    source = Source(some_chunks(60, 1000))
+    sending = asyncio.create_task(send(one, source))
+    await source.until(QUICK.chunks_in_flight_max)
+    for _ in range(5):
+        await one.network.inquire(proxy.url)  # behind which the chunks have arrived
+    proxy.freeze()
+    (sink,) = two.sinks
+    if is_written:
+        sink.gate.set()
+        await two.until(lambda: len(sink.chunks) == QUICK.chunks_in_flight_max)
+    accepted = proxy.accepted
+    proxy.cut()
+    proxy.thaw()
+    while proxy.accepted < accepted + 2:  # the link and the stream
+        await one.network.inquire(two.url)
+    for _ in range(5):
+        await one.network.inquire(two.url)
+    sink.gate.set()
+    await sending
+    assert sink.chunks == source.chunks
+
+
 async def test_the_answer_survives_a_cut(machine: Machine) -> None:
     """A sender that lost the connection before the answer comes back and gets it."""
     one, two, proxy = await proxied(machine)
