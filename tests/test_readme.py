@@ -1,17 +1,22 @@
 """The README is true: its programs are taken from the page and run as they are printed."""
 
+import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from coordinator_sdk.sync import Client
 from coordinator_sdk.testing import CoordinatorProcess
+from tests.cli.ctl import Ctl
 
 PORT = 2379
 """The page says so, and the page is what is tested."""
@@ -28,9 +33,9 @@ def programs(repository: Path) -> dict[str, str]:
     return {**found, "curl.sh": blocks[0]}
 
 
-def is_taken() -> bool:
+def is_taken(port: int = PORT) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", PORT)) == 0
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +99,62 @@ def test_the_curl_block_runs(server: CoordinatorProcess, repository: Path, tmp_p
     done = run(tmp_path, "curl.sh", programs(repository)["curl.sh"])
     assert done.returncode == 0, done.stderr
     assert "hello" in done.stdout
+
+
+CLUSTERS = {
+    "static.sh": ["http://127.0.0.1:12379", "http://127.0.0.1:22379", "http://127.0.0.1:32379"],
+    "discovery.sh": ["http://127.0.0.1:12479", "http://127.0.0.1:22479", "http://127.0.0.1:32479"],
+}
+NAMES = {"static.sh": {"a", "b", "c"}, "discovery.sh": {"n1", "n2", "n3"}}
+READY_SECONDS = 90
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_three_members_form_a_cluster(
+    name: str, server: CoordinatorProcess, repository: Path, tmp_path: Path
+) -> None:
+    """Three members that are started as the README prints it, by --initial-cluster and by a token,
+    form a cluster by themselves."""
+    if shutil.which("curl") is None:
+        pytest.skip("CURL IS NOT INSTALLED: the README's shell block can't be run")
+    urls = CLUSTERS[name]
+    for port in [port_of(url) + step for url in urls for step in (0, 1)]:
+        if is_taken(port):
+            pytest.skip(f"PORT {port} IS IN USE: the README's block can't be run as printed")
+    (block,) = re.findall(
+        rf"```bash {re.escape(name)}\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL
+    )
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        shell = subprocess.Popen(
+            ["bash", "-eu", "-c", f"{block}\nwait"],
+            cwd=tmp_path,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        with Client(*urls, connect_timeout=READY_SECONDS, timeout=READY_SECONDS) as client:
+            while {one.name for one in client.cluster.members()} != NAMES[name]:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+            client.kv.put("greeting", "hello")
+        for url in urls:
+            ctl = Ctl(url)
+            assert ctl.ok("get", "greeting") == "greeting\nhello\n"
+            (status,) = json.loads(ctl.ok("endpoint", "status", "-w", "json"))
+            assert status["Status"]["leader"]
+    except BaseException as error:
+        error.add_note(log.read_text())
+        raise
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
