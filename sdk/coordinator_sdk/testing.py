@@ -181,6 +181,18 @@ class CoordinatorProcess:
                 process.kill()
         return process.wait()
 
+    def wait_until_ended(self, within: float = STOP_SECONDS) -> int:
+        """Wait until it ends by itself; returns its exit status.
+
+        Raises:
+            TimeoutError: It has not ended within so many seconds.
+        """
+        assert self._process is not None
+        try:
+            return self._process.wait(within)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{self.url} has not ended within {within:g} s") from None
+
     def kill(self) -> None:
         """End it without warning."""
         process, self._process = self._process, None

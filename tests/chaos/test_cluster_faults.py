@@ -198,7 +198,7 @@ async def test_a_disk_whose_syncs_fail_stops_its_member(tmp_path: Path):
             leader = await leader_of(cluster)
             marks[leader.name].touch()
             await load.until_acknowledged(CHANGES)
-            await until(lambda: not leader.is_running)
+            assert await asyncio.to_thread(leader.wait_until_ended, START_SECONDS) == 1
             marks[leader.name].unlink()
             await start(leader)
             await load.until_acknowledged(CHANGES)
