@@ -120,6 +120,11 @@ class TimeIndex:
             del self._clocks[:surplus]
             del self._revisions[:surplus]
 
+    def thinned(self, count_max: int) -> list[tuple[int, int]]:
+        """As `samples`, but no more than that many, evenly chosen; the newest is among them."""
+        step = max(1, -(-len(self) // count_max))
+        return self.samples()[::-1][::step][::-1]
+
     def samples(self) -> list[tuple[int, int]]:
         """Every sample as (clock_ms, revision), oldest first."""
         return list(zip(self._clocks, self._revisions, strict=True))

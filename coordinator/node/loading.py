@@ -87,7 +87,11 @@ async def _load_keyspace(
         if pause:
             await pause()
     numbers = msgspec.msgpack.decode(meta["keyspace"], type=Meta)
-    return await _run(loader.finish_steps(numbers, in_slices=pause is not None), pause)
+    for clock_ms, revision in meta.get("times", ()):
+        loader.time(clock_ms, revision)
+    keyspace = await _run(loader.finish_steps(numbers, in_slices=pause is not None), pause)
+    keyspace.times.forget_below(keyspace.compact_revision)
+    return keyspace
 
 
 async def _run(steps: Generator[None, None, Result], pause: Pause | None) -> Result:

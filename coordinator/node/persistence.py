@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -33,6 +34,12 @@ LOG_BYTES_MAX: Final = 64 << 20
 COLLECT_ROWS: Final = 2_000
 """Rows after which changes are handed over without waiting for the next tick."""
 REVISIONS_ROWS: Final = 2_000
+TIMES_EVERY_MS: Final = 60_000
+"""How often the database is told when revisions happened."""
+TIMES_MAX: Final = 600
+"""Samples of that; fewer than in memory, evenly chosen."""
+
+_log = logging.getLogger("coordinator.node")
 
 
 class Persistence:
@@ -63,6 +70,8 @@ class Persistence:
         self._entries_kept = entries_kept
         self._collected_index = self._machine.index
         self._lacks_space = False
+        self._was_full = False
+        self._times_due_ms = self._machine.clock_ms + TIMES_EVERY_MS
         self._seen_durable = self._machine.index
         self._revisions: deque[tuple[int, int]] = deque()
         self._pins: dict[Hashable, int] = {}
@@ -93,6 +102,15 @@ class Persistence:
     def _note_space(self, has_space: bool) -> None:
         self._lacks_space = not has_space
 
+    def _tell_space(self) -> None:
+        if self._was_full:
+            _log.warning(
+                "the disk is full: only what frees space or must go on is taken until there is "
+                "space again"
+            )
+        else:
+            _log.info("the disk has space again")
+
     def collect(self) -> None:
         """Hand changes over if there are many."""
         if len(self._machine.changes.versions) >= COLLECT_ROWS:
@@ -100,6 +118,9 @@ class Persistence:
 
     def tick(self) -> None:
         """Hand over whatever there is."""
+        if self.is_disk_full != self._was_full:
+            self._was_full = not self._was_full
+            self._tell_space()
         if self._machine.index != self._collected_index:
             self._hand_over()
         if self._write_behind.durable_index != self._seen_durable:
@@ -112,7 +133,11 @@ class Persistence:
             return
         self._collected_index = machine.index
         self._revisions.append((machine.index, machine.keyspace.revision))
-        self._write_behind.add(machine_batch(machine))
+        batch = machine_batch(machine)
+        if machine.clock_ms >= self._times_due_ms or self._is_closed:
+            self._times_due_ms = machine.clock_ms + TIMES_EVERY_MS
+            batch.meta["times"] = machine.keyspace.times.thinned(TIMES_MAX)
+        self._write_behind.add(batch)
 
     def _note_durable(self, durable_index: int) -> None:
         """The database is durable up to an index."""

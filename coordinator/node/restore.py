@@ -163,7 +163,7 @@ async def _restore(
             raise ArchiveDamaged(f"{backup} holds no state")
         sessions_ended = begin_anew(machine, voters, origin.members)
         batch = machine_batch(machine)
-        batch.meta["cluster_id"] = cluster
+        batch.meta |= {"cluster_id": cluster, "times": []}
         await store.write(batch)
     finally:
         await store.close()
@@ -232,7 +232,7 @@ async def force_new_cluster(
                 ended = begin_anew(machine, [identity.member_id], members, term)
                 identity = await asyncio.to_thread(directory.change_cluster, draw(62) + 1)
                 batch = machine_batch(machine)
-                batch.meta["cluster_id"] = identity.cluster_id
+                batch.meta |= {"cluster_id": identity.cluster_id, "times": []}
                 await store.write(batch)
             finally:
                 await store.close()
