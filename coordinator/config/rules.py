@@ -26,6 +26,7 @@ def problems(config: Config) -> list[str]:
         *_peer_tls_problems(config),
         *_exposure_problems(config),
         *_peer_exposure_problems(config),
+        *_discovery_problems(config),
     ]
 
 
@@ -185,4 +186,34 @@ def _peer_exposure_problems(config: Config) -> list[str]:
                     "allow it to everybody with --insecure-open",
                 )
             )
+    return found
+
+
+def _discovery_problems(config: Config) -> list[str]:
+    """One way to find the first members, and all of it."""
+    ways = {
+        "initial-cluster": config.initial_cluster,
+        "discovery": config.discovery,
+        "discovery-token": config.discovery_token,
+        "discovery-srv": config.discovery_srv,
+    }
+    given = [f"--{flag}" for flag, value in ways.items() if value]
+    found = []
+    if len(given) > 1:
+        found.append(f"{' and '.join(given)}: only one of them can tell the first members")
+    if bool(config.discovery_token) != bool(config.discovery_endpoints):
+        found.append("--discovery-token and --discovery-endpoints: one needs the other")
+    if config.discovery_srv_name and not config.discovery_srv:
+        found.append(
+            problem("discovery-srv-name", config.discovery_srv_name, "needs --discovery-srv")
+        )
+    if given and given != ["--initial-cluster"] and config.initial_cluster_state == "existing":
+        found.append(
+            f"{given[-1]}: is for a new cluster, not with --initial-cluster-state existing"
+        )
+    for url in config.discovery_endpoints:
+        try:
+            parse_url(url)
+        except ValueError as error:
+            found.append(problem("discovery-endpoints", url, str(error)))
     return found

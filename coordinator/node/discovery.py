@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qs, quote, urlsplit
 
-from coordinator.config import ConfigError, parse_url
+from coordinator.config import ConfigError
 from coordinator.node.initial_cluster import InitialCluster, member_id, peer_url
 from coordinator.node.srv import discover_srv
 from coordinator_sdk.protocol.discovery import PATH
@@ -54,8 +54,6 @@ async def discover(config: Config) -> InitialCluster | None:
         ConfigError: It can never succeed: no such token, it has expired, its cluster is
             complete without this member, the name is taken, DNS has no such records.
     """
-    if problems := discovery_problems(config):
-        raise ConfigError(problems)
     if config.discovery_srv:
         return await discover_srv(config)
     meeting = meeting_of(config)
@@ -63,34 +61,6 @@ async def discover(config: Config) -> InitialCluster | None:
         return None
     urls = config.initial_advertise_peer_urls or config.listen_peer_urls
     return await meet(meeting, config.name, urls, _tls(config))
-
-
-def discovery_problems(config: Config) -> list[str]:
-    """List what is wrong with the flags of discovery; each problem names flags and rule."""
-    ways = {
-        "initial-cluster": config.initial_cluster,
-        "discovery": config.discovery,
-        "discovery-token": config.discovery_token,
-        "discovery-srv": config.discovery_srv,
-    }
-    given = [f"--{flag}" for flag, value in ways.items() if value]
-    found = []
-    if len(given) > 1:
-        found.append(f"{' and '.join(given)}: only one of them can tell the first members")
-    if bool(config.discovery_token) != bool(config.discovery_endpoints):
-        found.append("--discovery-token and --discovery-endpoints: one needs the other")
-    if config.discovery_srv_name and not config.discovery_srv:
-        found.append(f"--discovery-srv-name {config.discovery_srv_name}: needs --discovery-srv")
-    if given and given != ["--initial-cluster"] and config.initial_cluster_state == "existing":
-        found.append(
-            f"{given[-1]}: is for a new cluster, not with --initial-cluster-state existing"
-        )
-    for url in config.discovery_endpoints:
-        try:
-            parse_url(url)
-        except ValueError as error:
-            found.append(f"--discovery-endpoints {url}: {error}")
-    return found
 
 
 # ---------------------------------------------------------------- where to meet

@@ -113,10 +113,13 @@ async def partition(scratch: Path, rounds: int = ROUNDS) -> dict[str, Any]:
         moments = [sorted(at) for at in load.notes.acknowledged_at.values()]
         everybody = sorted(moment for at in moments for moment in at)
     outages_ms = [1000 * outage(everybody, *span) for span in spans]
+    # One whose member was cut off has to give up on it first.
+    writer_ms = [max(1000 * outage(at, *span) for at in moments) for span in spans]
     report: dict[str, Any] = {
         "rounds": rounds,
         "election_timeout_ms": ELECTION_TIMEOUT_MS,
         "outage_ms": summary(outages_ms),
+        "outage_of_the_unluckiest_writer_ms": summary(writer_ms),
         "acknowledged_by_the_minority": minority["writes"],
         "read_from_the_minority": minority["reads"],
         "acknowledged_changes": load.notes.acknowledged,
