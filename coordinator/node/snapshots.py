@@ -46,6 +46,9 @@ SENDING_MAX: Final = 2
 """Snapshots that are streamed at a time; others wait for their turn."""
 FLUSH_SECONDS: Final = 60.0
 """How long to wait for the state database to catch up; longer only if the disk is full."""
+PAUSE_SECONDS_MIN: Final = 0.5
+PAUSE_SECONDS_MAX: Final = 5.0
+"""How long a member that did not take its snapshot is left alone; doubled with every failure."""
 LOOK_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 30.0
 """How long entries are kept for a member that has its snapshot and does not move."""
@@ -80,6 +83,7 @@ class SnapshotSender:
         self._last_index = last_index
         self._slots = asyncio.Semaphore(sending_max)
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._failures: dict[int, int] = {}
 
     @property
     def sending_to(self) -> list[int]:
@@ -131,9 +135,18 @@ class SnapshotSender:
         except BaseException:
             done(False)
             raise
+        if not delivered:
+            # The core asks again at once, whatever stands in the way.
+            await asyncio.sleep(self._pause_after_failure(message.to))
         done(delivered)
         if delivered:
+            self._failures.pop(message.to, None)
             await self._see_it_catch_up(message.to)
+
+    def _pause_after_failure(self, member: int) -> float:
+        failures = self._failures.get(member, 0)
+        self._failures[member] = failures + 1
+        return min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2**failures)
 
     async def _stream(self, message: Message) -> bool:
         """Stream the state; tells whether the member has taken it."""
