@@ -94,8 +94,8 @@ sim: $(DEV_STAMP) ## Replay one seed in the simulator: SEED=1 ARGS=
 	@$(BIN)/python -m tests.simulation --seed $(if $(SEED),$(SEED),1) $(ARGS)
 
 .PHONY: soak
-soak: $(DEV_STAMP) ## Run many seeds and print what happened in them: SEEDS=100 FROM=1 ARGS=
-	@$(BIN)/python -m tests.simulation --seeds $(if $(SEEDS),$(SEEDS),100) --from $(if $(FROM),$(FROM),1) $(ARGS)
+soak: $(DEV_STAMP) ## Run many seeds and print what happened: SEEDS=100 FROM=1 JOBS=1 ARGS=
+	@$(BIN)/python -m tests.simulation --seeds $(if $(SEEDS),$(SEEDS),100) --from $(if $(FROM),$(FROM),1) --jobs $(if $(JOBS),$(JOBS),1) $(ARGS)
 
 .PHONY: raft-referee
 raft-referee: $(DEV_STAMP) ## Compare the Raft core with recorded transcripts: DIR=

@@ -2,24 +2,35 @@
 
     --seed N             play one seed, and tell what happened
     --seeds N --from M   play many, count what happened in them, and fail below the floors
+    --jobs N             in that many processes
 
-The exit status is 1 if a promise was broken, or if too little happened.
+The exit status is 1 if a promise was broken, if too little happened, or if one of the seeds that
+are played again, with other hash seeds, did not give the same run.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tests.simulation.run import Result, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "testing.md"
-FLOOR_LINE = re.compile(r"^\| ([a-z ]+) \| (\d+) \|$")
+FLOOR_LINE = re.compile(r"^\| ([a-z -]+) \| (\d+) \|$")
+REPLAY_EVERY = 20
+"""Of so many seeds one is played again, to see whether it gives the same run."""
+HASH_SEEDS = ("1", "4242")
+SECONDS_MAX = 3.0
+"""CPU time that a seed may take on average."""
 
 
 def floors() -> dict[str, int]:
@@ -42,7 +53,29 @@ def report(result: Result, verbose: bool) -> None:
         print("  what happened last:")
         for text in result.trace[-30:]:
             print(f"    {text}")
-        print(f"  replay with: make sim SEED={result.seed}")
+        print(f"  replay with: make sim SEED={result.seed}", flush=True)
+
+
+def digest_under(seed: int, hash_seed: str) -> str:
+    """Play a seed in a process of its own; give the last word of the line about it."""
+    output = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--seed", str(seed)],
+        env=os.environ | {"PYTHONHASHSEED": hash_seed},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    return output.splitlines()[0].rpartition(" ")[2] if output else ""
+
+
+def play(seeds: Iterable[int], jobs: int) -> Iterator[Result]:
+    """Play seeds, in order."""
+    if jobs <= 1:
+        yield from map(simulate, seeds)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(simulate, seeds)
 
 
 def main(argv: list[str]) -> int:
@@ -51,27 +84,55 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--from", type=int, default=1, dest="first")
+    parser.add_argument("--jobs", type=int, default=1)
     arguments = parser.parse_args(argv)
-    is_single = arguments.seed is not None
-    first, count = (arguments.seed, 1) if is_single else (arguments.first, arguments.seeds)
+    if arguments.seed is not None:
+        return play_one(arguments.seed)
+    return soak(range(arguments.first, arguments.first + arguments.seeds), arguments.jobs)
+
+
+def play_one(seed: int) -> int:
+    """Play one seed and tell everything about it."""
+    result = simulate(seed)
+    report(result, verbose=True)
+    show(result.counts)
+    return 1 if result.violations else 0
+
+
+def soak(seeds: range, jobs: int) -> int:
+    """Play many seeds and count."""
     totals: Counter[str] = Counter()
-    broken = []
-    began = time.process_time()
-    for seed in range(first, first + count):
-        result = simulate(seed)
-        report(result, verbose=is_single)
+    broken, different, replayed, cpu = [], [], 0, 0.0
+    for number, result in enumerate(play(seeds, jobs), 1):
+        report(result, verbose=False)
         totals += result.counts
+        cpu += result.cpu_seconds
         if result.violations:
-            broken.append(seed)
-    for name, number in sorted(totals.items()):
-        print(f"{number:10,} {name}")
-    below = [] if is_single else too_little(totals, count)
+            broken.append(result.seed)
+        if result.seed % REPLAY_EVERY == 0:
+            replayed += 1
+            if any(digest_under(result.seed, each) != result.digest for each in HASH_SEEDS):
+                different.append(result.seed)
+                print(f"seed {result.seed}: NOT THE SAME RUN under another hash seed", flush=True)
+        if number % 100 == 0:
+            print(f"{time.strftime('%H:%M:%S')} {number} seeds, broken: {broken}", flush=True)
+    show(totals)
+    below = too_little(totals, len(seeds))
     for line in below:
         print(line)
-    if not is_single:
-        seconds = (time.process_time() - began) / count
-        print(f"{count} seeds, {seconds:.2f} s of CPU each; broken: {broken or 'none'}")
-    return 1 if broken or below else 0
+    seconds = cpu / len(seeds)
+    is_slow = seconds > SECONDS_MAX
+    print(
+        f"{len(seeds)} seeds, {seconds:.2f} s of CPU each{' (TOO SLOW)' if is_slow else ''}; "
+        f"{replayed} replayed, different: {different or 'none'}; broken: {broken or 'none'}"
+    )
+    return 1 if broken or below or different else 0
+
+
+def show(totals: Counter[str]) -> None:
+    """Print what happened."""
+    for name, number in sorted(totals.items()):
+        print(f"{number:10,} {name}")
 
 
 def too_little(totals: Counter[str], seeds: int) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from typing import Any
 
+from coordinator.replica.membership import CHANGES
 from coordinator_sdk.errors import (
     CoordinatorError,
     Exhausted,
@@ -74,7 +75,8 @@ class Client:
                 if outcome.error is None:
                     break
                 error = error_from_wire(*outcome.error)
-                if isinstance(error, Unavailable) or _never_logged(error):
+                in_doubt = isinstance(error, OutcomeUnknown) and type(body) in CHANGES
+                if in_doubt or isinstance(error, Unavailable) or _never_logged(error):
                     await self._pause()
                     continue
                 if isinstance(error, (OutcomeUnknown, RequestReused)):

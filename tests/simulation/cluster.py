@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from coordinator.config import Config
 from coordinator.domains import DOMAINS
+from coordinator.node.bootstrap import CannotJoin
 from coordinator.node.node import MembershipEnded, Node
 from coordinator.raft import StateType
 from coordinator.storage.errors import LogDamaged, StorageError
@@ -104,6 +105,9 @@ class Host:
         self.life = Life(self.loop)
         self.cluster.lives.append(self.life)
         self.booted_at = self.loop.now - self._rng.random() * 1000
+        if self.config.initial_cluster_state == "existing":
+            # Whoever starts it says who the members are now.
+            self.config = replace(self.config, initial_cluster=self.cluster.initial_cluster())
         node = Node(self.config, DOMAINS, Surroundings(self, self._rng.getrandbits(64)))
         self._running = self.life.start(self._run(node))
 
@@ -132,6 +136,8 @@ class Host:
             self.counts["damaged logs"] += 1
         elif isinstance(failure, MembershipEnded) and self.is_leaving:
             self.counts["members that left"] += 1
+        elif isinstance(failure, CannotJoin):
+            self.counts["joins refused"] += 1  # Those it asked may lag behind; it tries again.
         elif not isinstance(failure, StorageError) or isinstance(failure, LogDamaged):
             self.cluster.complain(f"{self.name} stopped over {failure!r}")
 
@@ -240,11 +246,13 @@ class Cluster:
         """Set up one more machine, whose member is to join."""
         number = len(self.hosts) + 1
         name, url = f"n{number}", peer_url(number)
-        known = [(host.name, host.config.listen_peer_urls[0]) for host in self.wanted]
-        initial = ",".join(f"{one}={at}" for one, at in [*known, (name, url)])
-        host = Host(self, name, self._config(name, url, initial, "existing"))
+        host = Host(self, name, self._config(name, url, "", "existing"))
         self.hosts.append(host)
         return host
+
+    def initial_cluster(self) -> str:
+        """Give what `--initial-cluster` has to say to one that joins."""
+        return ",".join(f"{host.name}={host.config.listen_peer_urls[0]}" for host in self.wanted)
 
     @property
     def wanted(self) -> list[Host]:

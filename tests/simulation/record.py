@@ -20,7 +20,7 @@ from coordinator.node import node as node_module
 from coordinator.node.peers import Links
 from coordinator.raft import RawNode
 from coordinator.replica.machine import Applied
-from coordinator.replica.replica import Append, Replica
+from coordinator.replica.replica import Append, Effects, Replica
 from coordinator.wire.raft import Entry, Message, MessageType
 from tests.simulation.checkers.consensus import Consensus
 
@@ -148,7 +148,7 @@ def recording(record: Record) -> Iterator[None]:
     """Look over the shoulder of every replica."""
     before, fault_before = Replica._applied, node_module._log_fault
     role_before, persisted_before = Replica._note_role, Replica.persisted
-    add_before, init_before = Links.add, Replica.__init__
+    add_before, init_before, turn_before = Links.add, Replica.__init__, Replica.turn
 
     def applied(replica: Replica, entry: Entry, what: Applied) -> None:
         record.applied(replica, entry, what)
@@ -157,6 +157,12 @@ def recording(record: Record) -> Iterator[None]:
     def begin(replica: Replica, raw: RawNode, *parts: Any, **more: Any) -> None:
         init_before(replica, raw, *parts, **more)
         record.consensus.begun(raw)
+
+    def turn(replica: Replica, *, hold: bool = False) -> Effects:
+        effects = turn_before(replica, hold=hold)
+        if replica.is_leader:
+            record.consensus.led(replica)
+        return effects
 
     def add(links: Links, message: Message) -> None:
         if message.type == MessageType.MSG_VOTE_RESP and not message.reject:
@@ -184,6 +190,7 @@ def recording(record: Record) -> Iterator[None]:
     Replica._note_role = note_role  # type: ignore[method-assign, assignment]
     Replica.persisted = persisted  # type: ignore[method-assign, assignment]
     Replica.__init__ = begin  # type: ignore[method-assign, assignment]
+    Replica.turn = turn  # type: ignore[method-assign, assignment]
     Links.add = add  # type: ignore[method-assign, assignment]
     node_module._log_fault = fault
     try:
@@ -193,5 +200,6 @@ def recording(record: Record) -> Iterator[None]:
         Replica._note_role = role_before  # type: ignore[method-assign]
         Replica.persisted = persisted_before  # type: ignore[method-assign]
         Replica.__init__ = init_before  # type: ignore[method-assign]
+        Replica.turn = turn_before  # type: ignore[method-assign]
         Links.add = add_before  # type: ignore[method-assign]
         node_module._log_fault = fault_before

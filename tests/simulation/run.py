@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Result:
 
     Attributes:
         trace: What happened at its end, for people.
+        cpu_seconds: What it cost.
     """
 
     seed: int
@@ -59,6 +61,7 @@ class Result:
     digest: str
     counts: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
+    cpu_seconds: float = 0.0
 
 
 def _draw_size(rng: random.Random) -> int:
@@ -290,4 +293,7 @@ class Run:
 
 def simulate(seed: int) -> Result:
     """Play one seed."""
-    return Run(seed).play()
+    began = time.process_time()
+    result = Run(seed).play()
+    result.cpu_seconds = time.process_time() - began
+    return result

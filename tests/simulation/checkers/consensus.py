@@ -34,6 +34,8 @@ class Consensus:
     committed: dict[int, tuple[int, bytes]] = field(default_factory=dict)
     votes: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By member, the last term in which it voted for another one, and for whom."""
+    _counted: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By leader, its term and how far it has committed."""
     _seen_in_term: list[tuple[int, int]] = field(default_factory=list)
     """(term of whoever applied it first, index); both rise."""
 
@@ -44,6 +46,7 @@ class Consensus:
         other = self.leaders.setdefault(raw.term, raw.id)
         if other != raw.id:
             self.violate(f"{raw.id:x} and {other:x} both lead in term {raw.term}")
+        self._counted[raw.id] = (raw.term, raw.committed)
         for term, index in reversed(self._seen_in_term):
             # Whoever applied it stood in a lower term: it was committed before this election.
             if term < raw.term:
@@ -65,6 +68,20 @@ class Consensus:
                 f"{raw.id:x} leads in term {raw.term} without entry {index} of term "
                 f"{self.committed[index][0]}, which had been committed (there: {term})"
             )
+
+    def led(self, replica: Replica) -> None:
+        """A leader may have committed something: by counting, only entries of its own term."""
+        raw = replica.raw
+        term, index = self._counted.get(raw.id, (0, 0))
+        committed = raw.committed
+        if term == raw.term and committed > index:
+            self._counted[raw.id] = (term, committed)
+            found = raw.raft.log.term_or_zero(committed)
+            if found not in (0, term):
+                self.violate(
+                    f"{raw.id:x} committed entry {committed} of term {found} by counting, as "
+                    f"leader of term {term}"
+                )
 
     def voted(self, message: Message) -> None:
         """A vote leaves a member: it is the only one in its term, for good."""
