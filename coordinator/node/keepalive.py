@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
@@ -17,6 +17,8 @@ Told = Callable[["list[int] | CoordinatorError"], None]
 """Given the milliseconds that each lease lives on, or the error that prevents it."""
 
 WAITING_MAX: Final = 65_536
+AGAIN_MS: Final = 500
+"""When a question, or its answer, counts as lost: it is asked again, which does no harm."""
 
 
 class Outbox(Protocol):
@@ -35,6 +37,7 @@ class _Asked(Struct, gc=False):
     done: Told
     since_ms: int
     member: int = 0
+    sent_ms: int = 0
 
 
 class Keepalive:
@@ -43,16 +46,22 @@ class Keepalive:
     Args:
         replica: This member's.
         outbox: Takes what leaves for the peers.
+        first_call: Where the numbers of calls begin. It must not be near that of an earlier run of
+            this member: the leader may still answer the calls of that one.
         patience_ms: How long to wait for a leader's answer.
     """
 
-    def __init__(self, replica: Replica, outbox: Outbox, *, patience_ms: int) -> None:
+    def __init__(
+        self, replica: Replica, outbox: Outbox, *, first_call: int, patience_ms: int
+    ) -> None:
         self._replica = replica
         self._outbox = outbox
         self._patience_ms = patience_ms
         self._waiting: list[_Asked] = []
         self._sent: dict[int, _Asked] = {}
-        self._next_call = 1
+        self._next_call = first_call
+        self._lead = 0
+        self._is_held = False
 
     def ask(self, leases: list[int], done: Told, *, only_look: bool = False) -> None:
         """Have leases renewed, or looked at.
@@ -73,8 +82,8 @@ class Keepalive:
     def _here(self, leases: list[int], done: Told, *, only_look: bool) -> None:
         """Answer as the leader, once a quorum has confirmed that this still is one.
 
-        What was granted just before this member was elected may not be applied yet: only when
-        all that is committed has been applied does a lease count as unknown.
+        What was granted, or found expired, under an earlier leader may not be applied yet: before
+        it is, no lease is renewed, and none counts as unknown.
         """
         replica = self._replica
 
@@ -83,7 +92,7 @@ class Keepalive:
                 done(error)
             elif not replica.is_leader:
                 done(_no_leader())
-            else:
+            elif replica.machine.term == replica.raw.term:
                 clock, now_ms = replica.clock, replica.now_ms
                 tell = clock.remaining_ms if only_look else clock.renew
                 left = [tell(lease, now_ms) for lease in leases]
@@ -91,15 +100,20 @@ class Keepalive:
                     done(left)
                 else:
                     replica.read(lambda error: answer(error, is_last=True))
+            else:
+                replica.read(lambda error: answer(error, is_last=True))
 
         replica.read(lambda error: answer(error, is_last=only_look), applied=only_look)
 
     def dispatch(self) -> None:
         """Pass on what waits, if there is a leader."""
         raw = self._replica.raw
-        for call in [c for c, asked in self._sent.items() if asked.member != raw.lead]:
-            self._waiting.append(self._sent.pop(call))
-        if not self._waiting:
+        if raw.lead != self._lead:
+            self._lead = raw.lead
+            self._is_held = False
+            for call in [c for c, asked in self._sent.items() if asked.member != raw.lead]:
+                self._waiting.append(self._sent.pop(call))
+        if not self._waiting or self._is_held:
             return
         waiting, self._waiting = self._waiting, []
         for asked in waiting:
@@ -108,7 +122,7 @@ class Keepalive:
                 continue
             renew = Renew(self._next_call, asked.leases, asked.only_look)
             if raw.lead and self._outbox.renew(raw.lead, renew):
-                asked.member = raw.lead
+                asked.member, asked.sent_ms = raw.lead, self._replica.now_ms
                 self._sent[self._next_call] = asked
                 self._next_call += 1
             else:
@@ -133,6 +147,7 @@ class Keepalive:
             return
         if renewed.remaining_ms is None:
             self._waiting.append(asked)
+            self._is_held = True  # Until somebody leads, or it has had the time to take office.
         else:
             asked.done(renewed.remaining_ms)
 
@@ -141,11 +156,21 @@ class Keepalive:
         for call in [call for call, asked in self._sent.items() if asked.member == member]:
             self._waiting.append(self._sent.pop(call))
 
+    def unsent(self, calls: Iterable[int]) -> None:
+        """Hear that questions never left: the link was full. They are asked with the next tick."""
+        self._waiting += [self._sent.pop(call) for call in calls if call in self._sent]
+        self._is_held = True
+
     def tick(self) -> None:
-        """Give up what has waited too long."""
-        oldest_ms = self._replica.now_ms - self._patience_ms
+        """Give up what has waited too long; ask again what was not answered."""
+        self._is_held = False
+        now_ms = self._replica.now_ms
+        oldest_ms = now_ms - self._patience_ms
         for call in [call for call, asked in self._sent.items() if asked.since_ms < oldest_ms]:
             self._sent.pop(call).done(_no_leader())
+        again_ms = now_ms - AGAIN_MS
+        for call in [call for call, asked in self._sent.items() if asked.sent_ms < again_ms]:
+            self._waiting.append(self._sent.pop(call))
         if any(asked.since_ms < oldest_ms for asked in self._waiting):
             late = [asked for asked in self._waiting if asked.since_ms < oldest_ms]
             self._waiting = [asked for asked in self._waiting if asked.since_ms >= oldest_ms]

@@ -199,7 +199,7 @@ class TurnLoop:
             if self._apply():
                 self.schedule()
                 return
-            if not replica.has_work:
+            if not (replica.has_work or links.has_frames):
                 return
 
     def _apply(self) -> bool:

@@ -16,7 +16,6 @@ from msgspec import Struct
 from coordinator.node.bootstrap import own_peer_urls
 from coordinator.raft import ProgressState
 from coordinator.replica import membership
-from coordinator.replica.requests import Outcome
 from coordinator.wire.command import FORMAT, MemberPublish
 from coordinator_sdk.errors import (
     Conflict,
@@ -197,10 +196,7 @@ class Membership:
         return type(body) is MemberRemove and body.member == raw.id and raw.is_leader
 
     def _refuse(self, proposal: Proposal, error: CoordinatorError) -> None:
-        if proposal.done is not None:
-            revision = self._replica.machine.keyspace.revision
-            refused = (error.code, error.message, error.details)
-            proposal.done(Outcome(revision, None, refused))
+        self._replica.refuse(proposal, error)
 
     # ------------------------------------------------------------ transfer
 

@@ -153,10 +153,8 @@ class Node:
     def _connect(self, booted: Booted, network: PeerNetwork) -> None:
         """Put together what makes this member one of several."""
         replica, config = self.replica, self.config
-        patience_ms = 2 * config.election_timeout_ms + PATIENCE_MS
         self._links = Links(network)
-        self._forwarding = Forwarding(replica, self._links, patience_ms=patience_ms)
-        self._keepalive = Keepalive(replica, self._links, patience_ms=patience_ms)
+        self._find_leader()
         self._sender = SnapshotSender(
             network,
             self._persistence,
@@ -179,6 +177,7 @@ class Node:
             self._links,
             schedule=self._schedule,
             on_refused=lambda reason: self._fail(MembershipEnded(reason)),
+            on_failure=self._fail,
         )
         self._failover = Failover(
             replica.raw,
@@ -214,6 +213,21 @@ class Node:
             on_tick=self._tick,
             pressure=self._persistence,
             tick_ms=config.heartbeat_interval_ms,
+        )
+
+    def _find_leader(self) -> None:
+        """Put together what passes on to the leader whatever only it can do."""
+        replica, draw = self.replica, self._surroundings.random.getrandbits
+        patience_ms = 2 * self.config.election_timeout_ms + PATIENCE_MS
+        self._forwarding = Forwarding(
+            replica,
+            self._links,
+            propose=self._propose_here,
+            first_call=draw(62),
+            patience_ms=patience_ms,
+        )
+        self._keepalive = Keepalive(
+            replica, self._links, first_call=draw(62), patience_ms=patience_ms
         )
 
     async def _unless_failed(self, joining: Coroutine[None, None, None]) -> None:
@@ -345,9 +359,16 @@ class Node:
             self.replica.propose(proposal)
         self._loop.schedule()
 
+    def _propose_here(self, proposal: Proposal) -> None:
+        if self.membership.concerns(proposal.body):
+            self.membership.admit(proposal, self._admitted)
+        else:
+            self.replica.propose(proposal)
+
     def _admitted(self, proposal: Proposal) -> None:
         """Propose what the leader has looked at, or pass it on if another leads by now."""
-        if self.replica.raw.is_leader:
+        if self.replica.raw.is_leader or proposal.placed is not None:
+            # For another member: refused here, it turns to the new leader by itself.
             self.replica.propose(proposal)
         else:
             self._forwarding.submit(proposal)
@@ -466,7 +487,7 @@ class Node:
             self.name,
             __version__,
             raw.lead,
-            raw.raft.state.name.lower(),
+            "learner" if raw.raft.is_learner else raw.raft.state.name.lower(),
             raw.term,
             raw.last_index,
             self.machine.index,

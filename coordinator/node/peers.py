@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coordinator import __version__
 from coordinator.node.bootstrap import describe
-from coordinator.raft.errors import ProposalDropped, StepPeerNotFound
+from coordinator.raft.errors import ProposalDropped, StepLocalMessage, StepPeerNotFound
 from coordinator.replica import membership
 from coordinator.transport.ports import PEER_FORMAT, PeerHello
 from coordinator.wire.peer import (
@@ -22,7 +22,7 @@ from coordinator.wire.peer import (
 from coordinator.wire.raft import Message, MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from coordinator.node.failover import Failover
     from coordinator.node.forward import Forwarding
@@ -40,6 +40,8 @@ REMOVED: Final = "removed"
 OTHER_DIRECTORY: Final = "other data directory"
 """How the refusal of a member begins that has lost what it had promised."""
 MSG_SNAP: Final = MessageType.MSG_SNAP
+FRAME_BYTES: Final = 4 << 20
+"""A frame that would be larger goes in parts; one command or message is never divided."""
 
 
 class Links:
@@ -91,11 +93,42 @@ class Links:
         """Send a message of Raft."""
         self._frame(message.to).messages.append(message)
 
-    def flush(self) -> list[int]:
-        """Send everything; give the members it could not be sent to."""
+    def flush(self) -> list[tuple[int, PeerFrame]]:
+        """Send everything; give what could not be sent, and to whom."""
         frames, self._frames = self._frames, {}
+        lost: list[tuple[int, PeerFrame]] = []
         send = self._network.send
-        return [member for member, one in frames.items() if not send(member, encode_frame(one))]
+        for member, frame in frames.items():
+            data = encode_frame(frame)
+            if len(data) > FRAME_BYTES:
+                lost += [(member, part) for part in self._send_parts(member, frame)]
+            elif not send(member, data):
+                lost.append((member, frame))
+        return lost
+
+    def _send_parts(self, member: int, frame: PeerFrame) -> list[PeerFrame]:
+        """Send a frame in parts, in order; give those from the first that could not be sent."""
+        lost: list[PeerFrame] = []
+        for part, data in _parts(frame):
+            if lost or not self._network.send(member, data):
+                lost.append(part)
+        return lost
+
+
+def _parts(frame: PeerFrame) -> Iterator[tuple[PeerFrame, bytes]]:
+    """Divide a frame, in the order in which it would be taken, until its parts are small."""
+    data = encode_frame(frame)
+    kinds = (frame.placed, frame.forwards, frame.renews, frame.renewed, frame.messages)
+    last = max(position for position, things in enumerate(kinds) if things)
+    half = 0 if any(kinds[:last]) else len(kinds[last]) // 2
+    if len(data) <= FRAME_BYTES or not (half or any(kinds[:last])):
+        yield frame, data
+        return
+    first: list[Any] = [*kinds[:last], kinds[last][:half], *kinds[last + 1 :]]
+    second: list[Any] = [[]] * len(kinds)
+    second[last] = kinds[last][half:]
+    yield from _parts(PeerFrame(*first))
+    yield from _parts(PeerFrame(*second))
 
 
 class Peers:
@@ -109,6 +142,7 @@ class Peers:
         links: What leaves.
         schedule: Asks for a turn.
         on_refused: Told of a refusal after which this member can't be one any more.
+        on_failure: Told of an invariant that what came in has broken: nothing may go on.
     """
 
     def __init__(
@@ -121,6 +155,7 @@ class Peers:
         *,
         schedule: Callable[[], None],
         on_refused: Callable[[str], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         self._identity = identity
         self._incarnation = incarnation
@@ -129,6 +164,7 @@ class Peers:
         self._links = links
         self._schedule = schedule
         self._on_refused = on_refused
+        self._on_failure = on_failure
         self._known: Mapping[int, tuple[str, ...]] = {}
         self.forwarding: Forwarding
         self.keepalive: Keepalive
@@ -161,8 +197,12 @@ class Peers:
             else:
                 self._links.add(message)
         raw = self._replica.raw
-        for member in self._links.flush():
+        for member, lost in self._links.flush():
             raw.report_unreachable(member)
+            if lost.forwards:
+                self.forwarding.unsent([forward.call for forward in lost.forwards])
+            if lost.renews:
+                self.keepalive.unsent([renew.call for renew in lost.renews])
 
     def _send_snapshot(self, message: Message) -> None:
         member = message.to
@@ -226,13 +266,16 @@ class Peers:
     # ------------------------------------------------------------ in
 
     def received(self, member: int, frame: bytes) -> None:
-        """Take a frame."""
+        """Take a frame; any exception is a broken invariant: stop, never limp."""
         try:
             parts = decode_frame(frame)
         except ValueError as error:
             _log.error("member %016x: %s", member, error)
             return
-        self.take(member, parts)
+        try:
+            self.take(member, parts)
+        except Exception as error:
+            self._on_failure(error)
         self._schedule()
 
     def take(self, member: int, parts: PeerFrame) -> None:
@@ -249,14 +292,15 @@ class Peers:
             self._step(member, message)
 
     def _step(self, member: int, message: Message) -> None:
-        # A snapshot comes on a connection of its own, and everybody speaks for himself.
-        if message.type == MSG_SNAP or message.to != self._identity.member_id:
+        # A snapshot comes on a connection of its own, a command in a frame of its own, and
+        # everybody speaks for himself.
+        if message.type in _ELSEWHERE or message.to != self._identity.member_id:
             return
         if message.from_ != member and message.type not in _PASSED_ON:
             return
         try:
             self._replica.step(message)
-        except (ProposalDropped, StepPeerNotFound):
+        except (ProposalDropped, StepLocalMessage, StepPeerNotFound):
             return
 
     def linked(self, member: int) -> None:
@@ -266,8 +310,10 @@ class Peers:
     def unreachable(self, member: int) -> None:
         """Something that was sent to a member got lost."""
         self._replica.raw.report_unreachable(member)
-        self.forwarding.lost(member)
-        self.keepalive.lost(member)
+        # What a full link dropped is known already; the rest is still on its way.
+        if not self._links.is_linked(member):
+            self.forwarding.lost(member)
+            self.keepalive.lost(member)
         self._schedule()
 
     def deserted(self, member: int) -> None:
@@ -281,3 +327,4 @@ class Peers:
 
 _PASSED_ON: Final[frozenset[Any]] = frozenset((MessageType.MSG_TRANSFER_LEADER,))
 """Messages that a follower passes on in the name of another."""
+_ELSEWHERE: Final[frozenset[Any]] = frozenset((MSG_SNAP, MessageType.MSG_PROP))

@@ -41,6 +41,7 @@ from coordinator_sdk.errors import (
     CoordinatorError,
     Exhausted,
     NoLeader,
+    NotApplied,
     OutcomeUnknown,
     Unavailable,
 )
@@ -60,6 +61,7 @@ _LEADS_AT_ONCE: Final = frozenset(
 
 Done = Callable[[Outcome], None]
 ReadDone = Callable[[CoordinatorError | None], None]
+Placing = Callable[[int, int, CoordinatorError | None], None]
 
 
 class Proposal(Struct, gc=False):
@@ -76,8 +78,11 @@ class Proposal(Struct, gc=False):
     trace: str = ""
     term: int = 0
     since_ms: int = 0
-    placed: Callable[[int, int], None] | None = None
-    """For one that another member waits for: told (index, term) once it is proposed, else 0, 0."""
+    placed: Placing | None = None
+    """For one that another member waits for: told (index, term, None) once it is proposed, else
+    (0, 0, error), with None for the error if another leader may have it."""
+    in_doubt: bool = False
+    """Whether an earlier try may be in the log. It has a request id, so it can be tried again."""
 
 
 class Append(Struct):
@@ -142,7 +147,9 @@ class Replica:
         self._reads: list[_Read] = []
         self._round_context = b""
         self._round_reads: list[_Read] = []
-        self._awaiting_apply: deque[tuple[int, ReadDone]] = deque()
+        self._awaiting_apply: deque[tuple[int, ReadDone, int]] = deque()
+        self.ask_again: Callable[[Proposal], None] | None = None
+        """Takes proposals in doubt that are refused: only their request id tells what is true."""
         self._context = incarnation.to_bytes(8, "big") + raw.id.to_bytes(8, "big")
         self._round = 0
         self._knows_commit_of = 0
@@ -184,6 +191,11 @@ class Replica:
             self._reads, self._round_reads = self._round_reads + self._reads, []
         while self._reads and self._reads[0].since_ms < oldest_ms:
             self._reads.pop(0).done(NoLeader("the cluster has no leader at the moment"))
+        if self._steps is None and not self.has_committed:
+            # What these wait for is committed, but it does not come.
+            waiting = self._awaiting_apply
+            while waiting and waiting[0][2] < oldest_ms:
+                waiting.popleft()[1](Unavailable("this member lags behind the others; try again"))
         # In about the order in which they came; a request id gets its outcome however late.
         for index, proposal in list(self._in_flight.items()):
             if proposal.since_ms >= oldest_ms:
@@ -195,7 +207,8 @@ class Replica:
     def propose(self, proposal: Proposal) -> None:
         """Queue a command for the next turn; its ``done`` is called when it is decided."""
         if not self.raw.is_leader:
-            self.refuse(proposal, NoLeader("the cluster has no leader at the moment"))
+            error = NoLeader("the cluster has no leader at the moment")
+            self.refuse(proposal, error, is_final=False)
         elif len(self._queue) >= QUEUE_MAX:
             self.refuse(proposal, Exhausted("too many requests", limit="proposals"))
         else:
@@ -214,8 +227,12 @@ class Replica:
             False if it is too late: what has become of the command can't be told from here.
         """
         known = self._in_flight.get(index)
-        if index <= self.machine.index or (known is not None and known.term > term):
+        if index <= self.machine.index or (known is not None and known.term >= term):
             return False
+        if term < self.machine.term:
+            # It is too late for an entry of that term: a later one has been committed before it.
+            self.refuse(proposal, _superseded())
+            return True
         if known is not None:
             # Another leader has put something else there, so its entry can't be committed.
             self.refuse(known, _superseded())
@@ -225,12 +242,25 @@ class Replica:
 
     def propose_internal(self, body: Any, cause: str) -> None:
         """Queue a command of the member's own; nobody is told what becomes of it."""
-        self._queue.append(Proposal(body, None, cause=cause, since_ms=self.now_ms))
+        if len(self._queue) < QUEUE_MAX:  # Else it comes due again.
+            self._queue.append(Proposal(body, None, cause=cause, since_ms=self.now_ms))
 
-    def refuse(self, proposal: Proposal, error: CoordinatorError) -> None:
-        """Tell whoever waits for a proposal that it will not be applied, or what is known of it."""
+    def refuse(self, proposal: Proposal, error: CoordinatorError, *, is_final: bool = True) -> None:
+        """Tell whoever waits for a proposal that it will not be applied, or what is known of it.
+
+        Args:
+            proposal: The command.
+            error: Why.
+            is_final: Whether another leader would say the same.
+        """
         if proposal.placed is not None:
-            proposal.placed(0, 0)
+            proposal.placed(0, 0, error if is_final else None)
+        if proposal.in_doubt and isinstance(error, NotApplied):
+            # This try was not applied, but an earlier one may have been.
+            if self.ask_again is not None and isinstance(error, (Unavailable, Exhausted)):
+                self.ask_again(proposal)
+                return
+            error = OutcomeUnknown(f"an earlier try may have been applied; now: {error.message}")
         if proposal.done is not None:
             revision = self.machine.keyspace.revision
             proposal.done(Outcome(revision, None, (error.code, error.message, error.details)))
@@ -353,14 +383,14 @@ class Replica:
     def _refuse_dropped(self, proposals: list[Proposal]) -> None:
         error = Unavailable("the member can't take proposals at the moment; try again")
         for proposal in proposals:
-            self.refuse(proposal, error)
+            self.refuse(proposal, error, is_final=False)
 
     def _note_in_flight(self, proposals: list[Proposal], first: int) -> None:
         term = self.raw.term
         for index, proposal in enumerate(proposals, first):
             proposal.term = term
             if proposal.placed is not None:
-                proposal.placed(index, term)
+                proposal.placed(index, term, None)
             if proposal.done is not None:
                 self._in_flight[index] = proposal
 
@@ -402,7 +432,7 @@ class Replica:
             if not read.applied or self.machine.index >= index:
                 read.done(None)
             else:
-                self._awaiting_apply.append((index, read.done))
+                self._awaiting_apply.append((index, read.done, read.since_ms))
 
     def _note_role(self) -> None:
         leads = self.raw.is_leader

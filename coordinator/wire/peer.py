@@ -5,7 +5,7 @@ Wire format: MessagePack arrays in the order of the fields; fields are only ever
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -29,12 +29,14 @@ class Placed(Struct, array_like=True, gc=False):
     """What became of a `Forward`: its entry, or 0 if the leader could not take it.
 
     The command has been proposed if and only if there is an index. It is committed if and only if
-    the entry applied at that index has that term.
+    the entry applied at that index has that term. Without an index, ``error`` (code, message,
+    details) says that it was refused for good; else whoever leads next may have it.
     """
 
     call: Uint63
     index: Uint63
     term: Uint63
+    error: tuple[str, str, dict[str, Any]] | None = None
 
 
 class Renew(Struct, array_like=True, gc=False):

@@ -224,7 +224,7 @@ async def test_waiting_callers_are_answered(target: Target):
     replica.propose(Proposal(asked, outcomes["plain"].append))
     effects = replica.turn()
     assert effects.appends
-    replica._awaiting_apply.append((replica.machine.index + 2, reads.append))
+    replica._awaiting_apply.append((replica.machine.index + 2, reads.append, replica.now_ms))
     leader = leader_of(target)
     finishing = await target.receive(await snapshot_of(leader))
     assert (list(outcomes.values()), reads) == ([[], [], []], [])
