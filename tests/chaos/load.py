@@ -135,12 +135,17 @@ class Load:
                     task.result()
             await asyncio.sleep(0.001)
 
-    async def finish(self) -> list[str]:
-        """Let every client come to its end, and judge."""
+    async def finish(self, url: str = "") -> list[str]:
+        """Let every client come to its end, and judge.
+
+        Args:
+            url: The members to ask, by commas; those that the load began with unless given.
+        """
         self._is_ending = True
         async with asyncio.timeout(CATCH_UP_SECONDS):
             await asyncio.gather(*self._tasks)
-        async with asyncio.timeout(2 * CATCH_UP_SECONDS), self.client() as client:
+        asking = Client(url, retry=RETRY, connect_timeout=60) if url else self.client()
+        async with asyncio.timeout(2 * CATCH_UP_SECONDS), asking as client:
             last = (await client.kv.put(PREFIX + b"end", b"")).revision
             await self._until_caught_up(last)
             return await self._verdict(client, last)

@@ -63,5 +63,5 @@ async def test_growing_and_shrinking_fails_no_call(tmp_path: Path):
         await load.until_acknowledged(CHANGES)
         assert len(await client.cluster.members()) == 3
         await leader_of(cluster)
-        assert await load.finish() == []
+        assert await load.finish(cluster.url) == []
         assert load.notes.sessions_lost == 0
