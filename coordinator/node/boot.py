@@ -13,7 +13,9 @@ from coordinator.node.bootstrap import (
     Inquire,
     Origin,
     find_origin,
+    initial_cluster,
     note_changed_flags,
+    rejoin,
 )
 from coordinator.node.loading import load_machine
 from coordinator.node.persistence import machine_batch
@@ -120,8 +122,7 @@ async def boot(
         machine = await load_machine(domains, store)
         peers: dict[int, tuple[str, ...]] = {}
         if machine.index == 0 and _is_joiner(contents):
-            origin = origin or await find_origin(config, draw, inquire)
-            peers = _peers_of(origin, identity)
+            peers = dict(origin.peers) if origin else await _find_again(config, identity, inquire)
         elif machine.index == 0:
             origin = origin or await find_origin(config, draw, inquire)
             await _begin_group(machine, identity, origin.members, store, log, contents)
@@ -152,6 +153,7 @@ def raft_config(
         max_size_per_msg=1 << 20,
         max_committed_size_per_ready=8 << 20,
         max_uncommitted_size=64 << 20,
+        max_inflight_bytes=16 << 20,
         check_quorum=True,
         pre_vote=True,
         disable_proposal_forwarding=True,
@@ -213,25 +215,22 @@ def _is_joiner(contents: LogContents) -> bool:
     return is_empty and contents.hard_state.term > 0
 
 
-def _peers_of(origin: Origin, identity: Identity) -> dict[int, tuple[str, ...]]:
-    """Give the members that a joining one has been told of.
+async def _find_again(
+    config: Config, identity: Identity, inquire: Inquire | None
+) -> dict[int, tuple[str, ...]]:
+    """Give the members of a cluster that is being joined, by another start than the first.
 
     Raises:
-        CannotJoin: It does not join any more, as the flags have it, or as somebody else.
+        CannotJoin: The flags do not say where they are, or they do not know this member.
     """
-    if not origin.is_joining:
+    cluster = initial_cluster(config)
+    if cluster is None or config.initial_cluster_state == "new":
         raise CannotJoin(
             f"member {identity.member_id:016x} has not caught up with its cluster yet: start it "
             "with --initial-cluster-state existing and --initial-cluster, as the first time"
         )
-    told = (origin.cluster_id, origin.member_id)
-    if told != (identity.cluster_id, identity.member_id):
-        raise CannotJoin(
-            f"the data directory belongs to member {identity.member_id:016x} of cluster "
-            f"{identity.cluster_id:016x}, but the peers say {origin.member_id:016x} of "
-            f"{origin.cluster_id:016x}: begin with an empty data directory"
-        )
-    return dict(origin.peers)
+    assert inquire is not None, "nobody can be asked without a network"
+    return await rejoin(cluster, config.name, identity, inquire)
 
 
 async def _drop_log(machine: Machine, log: LogPort, contents: LogContents) -> None:

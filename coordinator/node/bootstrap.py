@@ -226,6 +226,56 @@ async def join(
     raise CannotJoin(problem)
 
 
+async def rejoin(
+    cluster: InitialCluster,
+    name: str,
+    identity: Identity,
+    inquire: Inquire,
+    *,
+    pause_s: float = PAUSE_S,
+    tries_max: int = TRIES_MAX,
+) -> dict[int, tuple[str, ...]]:
+    """Find the others again, for a member that was stopped before it had anything of the state.
+
+    Who it is was decided the first time; the members may have changed since, so what the flags
+    say of them does not count.
+
+    Args:
+        cluster: What ``--initial-cluster`` says: whom to ask.
+        name: This member among them.
+        identity: Who it is.
+        inquire: How to ask.
+        pause_s: Time between two rounds, in seconds.
+        tries_max: Rounds until it gives up.
+
+    Returns:
+        The peer URLs of the other members by id.
+
+    Raises:
+        CannotJoin: Nobody answers, or nobody of its cluster knows it.
+    """
+    asked = [url for other, urls in cluster.names_to_urls.items() if other != name for url in urls]
+    problem, wrong_answers = "", 0
+    for round_number in range(tries_max):
+        if round_number:
+            await asyncio.sleep(pause_s)
+        answers, problem = await _ask(asked, inquire)
+        wrong_answers += bool(answers)
+        for answer in answers:
+            peers = {one.member: tuple(one.peer_urls) for one in answer.members}
+            if answer.cluster == identity.cluster_id and identity.member_id in peers:
+                del peers[identity.member_id]
+                return peers
+            problem = (
+                f"the data directory belongs to member {identity.member_id:016x} of cluster "
+                f"{identity.cluster_id:016x}, which cluster {answer.cluster:016x} does not know: "
+                "begin with an empty data directory"
+            )
+        if wrong_answers == WRONG_ANSWERS_MAX:
+            break
+    raise CannotJoin(problem)
+
+
 async def _ask(urls: Sequence[str], inquire: Inquire) -> tuple[list[PeerDescription], str]:
     """Ask everybody; gives the answers, and what to say if there is none."""
     answers: list[PeerDescription] = []

@@ -249,6 +249,15 @@ async def test_a_joining_member_that_restarts_joins_on(tmp_path: Path):
         await booted(joining(tmp_path), other)
 
 
+async def test_the_members_may_change_before_a_joining_member_restarts(tmp_path: Path):
+    """A member that got no snapshot before it stopped finds the others, whoever they are by now."""
+    inquire, _ = answering(MEMBERS)
+    await closed(await booted(joining(tmp_path), inquire))
+    inquire, _ = answering([(1, URLS["a"]), (3, URLS["c"]), (5, "http://10.0.0.5:2380")])
+    again = await closed(await booted(joining(tmp_path), inquire))
+    assert again.peers == {1: (URLS["a"],), 5: ("http://10.0.0.5:2380",)}
+
+
 async def joined(members: Sequence[tuple[int, str]], tries_max: int = 2, name: str = "c") -> Origin:
     inquire, _ = answering(members)
     return await join(PARSED, name, inquire, pause_s=0, tries_max=tries_max)
