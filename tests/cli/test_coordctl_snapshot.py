@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.cli import coordctl
 from coordinator_sdk.errors import ClusterMismatch, CoordinatorError
 from coordinator_sdk.sync import Client
-from coordinator_sdk.testing import CoordinatorProcess, running
+from coordinator_sdk.testing import CoordinatorProcess, free_port, running
 from tests.cli.ctl import Ctl
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
@@ -76,6 +77,7 @@ def test_a_backup_is_saved_and_shown(ctl: Ctl, server: CoordinatorProcess, tmp_p
     assert [name for name in left if "backup" in name] == []
 
 
+@pytest.mark.slow
 def test_a_backup_under_load_restores(tmp_path: Path) -> None:
     """What was acknowledged before a backup is there after a restore; what was held is not."""
     stop = threading.Event()
@@ -130,7 +132,18 @@ def test_a_backup_under_load_restores(tmp_path: Path) -> None:
             stop.set()
 
 
-def test_damage_is_refused(ctl: Ctl, backup: Path, tmp_path: Path) -> None:
+def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
+    """Run coordctl in this process; gives its exit code and the one line that it says."""
+    status = coordctl.main(args)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1, said.err
+    return status, said.err
+
+
+def test_damage_is_refused(
+    capsys: pytest.CaptureFixture[str], backup: Path, tmp_path: Path
+) -> None:
     """A flipped bit anywhere is refused by `status` and by `restore`, which makes nothing."""
     content = backup.read_bytes()
     rng = random.Random(3)
@@ -140,10 +153,9 @@ def test_damage_is_refused(ctl: Ctl, backup: Path, tmp_path: Path) -> None:
         altered[rng.randrange(len(altered))] ^= 1 << rng.randrange(8)
         backup.write_bytes(altered)
         for args in (("status",), ("restore", "--data-dir", target)):
-            done = ctl.run("snapshot", args[0], str(backup), *args[1:])
-            assert done.returncode == 1
-            assert done.stderr.startswith("Error: ")
-            assert done.stderr.count("\n") == 1
+            status, said = refusal(capsys, "snapshot", args[0], str(backup), *args[1:])
+            assert status == 1
+            assert said.startswith("Error: ")
     assert not (tmp_path / "new").exists()
 
 
@@ -163,8 +175,46 @@ def test_members_are_restored_from_one_file(ctl: Ctl, backup: Path, tmp_path: Pa
     assert made[0]["revision"] == made[1]["revision"] > 1 << 40
 
 
-def test_what_is_wrong_is_named(ctl: Ctl, backup: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_restored_cluster_runs(ctl: Ctl, backup: Path, tmp_path: Path) -> None:
+    """Three members restored from one file find each other and serve what was in it."""
+    ports = {name: free_port() for name in "abc"}
+    cluster = ",".join(f"{name}=http://127.0.0.1:{port}" for name, port in ports.items())
+    members = []
+    for name, port in ports.items():
+        url = f"http://127.0.0.1:{port}"
+        ctl.ok(
+            "snapshot", "restore", str(backup), "--data-dir", str(tmp_path / name), "--name", name,
+            "--initial-cluster", cluster, "--initial-advertise-peer-urls", url,
+        )  # fmt: skip
+        options = ["--name", name, "--listen-peer-urls", url]
+        members.append(CoordinatorProcess(tmp_path / name, options=options))
+    starting = [threading.Thread(target=member.start) for member in members]
+    for thread in starting:
+        thread.start()
+    try:
+        for thread in starting:
+            thread.join()
+        with Client(*(member.url for member in members)) as client:
+            found = client.kv.get("key/7")
+            assert found is not None
+            assert found.value == b"27"
+            assert client.kv.put("key/7", "on").revision > 1 << 40
+            assert sorted(one.name for one in client.cluster.members()) == ["a", "b", "c"]
+    finally:
+        for member in members:
+            member.kill()
+
+
+def test_what_is_wrong_is_named(
+    server: CoordinatorProcess,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    backup: Path,
+    tmp_path: Path,
+) -> None:
     """Every refusal is one line that says why."""
+    monkeypatch.setenv("COORDCTL_ENDPOINTS", server.url)
     etcd = tmp_path / "etcd.db"
     etcd.write_bytes(bytes(16) + bytes.fromhex("edda0ced") + bytes(40_000))
     (tmp_path / "full").mkdir()
@@ -186,8 +236,7 @@ def test_what_is_wrong_is_named(ctl: Ctl, backup: Path, tmp_path: Path) -> None:
         ),
         (("restore", path, "--data-dir", str(tmp_path / "no" / "way")), "does not exist"),
     ):
-        done = ctl.run("snapshot", *args)
-        assert done.returncode != 0, args
-        assert text in done.stderr, (args, done.stderr)
-        assert done.stderr.count("\n") == 1, done.stderr
+        status, said = refusal(capsys, "snapshot", *args)
+        assert status != 0, args
+        assert text in said, (args, said)
     assert not (tmp_path / "new").exists()
