@@ -10,7 +10,7 @@ from pathlib import Path
 from coordinator.config import Config
 from coordinator.domains import DOMAINS
 from coordinator.keyspace.records import USER, row_of
-from coordinator.node.boot import load_machine
+from coordinator.node.loading import load_machine
 from coordinator.node.node import Node
 from coordinator.node.persistence import machine_batch
 from coordinator.storage.identity import DataDirectory

@@ -13,6 +13,7 @@ from coordinator.config import Config
 from coordinator.domains import DOMAINS
 from coordinator.keyspace.records import USER, Events
 from coordinator.node import boot
+from coordinator.node.loading import load_machine
 from coordinator.node.persistence import machine_batch
 from coordinator.raft import RawNode
 from coordinator.replica.domain import Domain
@@ -92,7 +93,7 @@ class Member:
         self.published: list[tuple[int, Events]] = []
         self.log, contents = open_memory_log(self.files)
         self.store = MemoryStateStore(self.database)
-        self.machine: Machine = run(boot.load_machine(self.domains, self.store))
+        self.machine: Machine = run(load_machine(self.domains, self.store))
         self.machine.on_fault = lambda entry, error: self.faults.append(error)
         if self.machine.index == 0:
             metadata = boot.first_snapshot(MEMBER, contents)
@@ -243,7 +244,7 @@ class Member:
     def reloaded(self) -> Machine:
         """Give the machine that a start would load, after bringing the database up to date."""
         self.save()
-        return run(boot.load_machine(self.domains, MemoryStateStore(self.database)))
+        return run(load_machine(self.domains, MemoryStateStore(self.database)))
 
 
 def state_of(machine: Machine) -> dict[str, Any]:
