@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from coordinator.api.gate import Gate
 from coordinator.api.limits import Limits
 from coordinator.config import Config
-from coordinator_sdk.errors import Exhausted, Stopping
+from coordinator_sdk.errors import Exhausted, NoLeader, Stopping
 from coordinator_sdk.protocol.codec import CODECS, RequestDecoder
 
 if TYPE_CHECKING:
@@ -89,6 +89,15 @@ class Serving:
         }
         self.websockets: dict[WebSocketConnection, None] = {}
         self.http_streams: dict[HttpStream, None] = {}
+        node.on_leaderless.append(self._send_away)
+
+    def _send_away(self) -> None:
+        """Send the clients to other members: here is no leader, and perhaps there is one there.
+
+        What they have sent and got no answer for, they will ask for again there.
+        """
+        for one in list(self.websockets):
+            one.send_away(NoLeader("the member has lost the leader"), "no leader")
 
     def admit_stream(self, stream: HttpStream) -> None:
         """Register a stream over HTTP.

@@ -112,13 +112,17 @@ class WebSocketConnection(asyncio.Protocol, Connection):
 
     def shutdown(self) -> None:
         """The server stops: say so, and close."""
+        if self._is_open:
+            self.send_away(Stopping("the member is shutting down"), "shutting down")
+        else:
+            self.transport.abort()
+
+    def send_away(self, error: CoordinatorError, reason: str) -> None:
+        """Close, and tell the client where the other members are; it is to go there."""
         if self._is_open and not self._is_closing:
-            error = Stopping("the member is shutting down")
             others = client_urls(self.node, others_only=True)
             self._items.append(self.codec.encode_closing(error, others))
-            self.close(CloseCode.SERVICE_RESTART, "shutting down")
-        elif not self._is_open:
-            self.transport.abort()
+            self.close(CloseCode.SERVICE_RESTART, reason)
 
     def close(self, code: int, reason: str) -> None:
         """Send what is queued, then a close frame; then give the client a moment."""

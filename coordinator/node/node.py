@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator import __version__
 from coordinator.keyspace.records import USER
 from coordinator.keyspace.watch import WatchHub
+from coordinator.node.absence import Absence
 from coordinator.node.boot import Booted, boot
 from coordinator.node.bootstrap import goes_on_without_peers
 from coordinator.node.chores import Housekeeping, Retention
@@ -31,6 +32,7 @@ from coordinator.replica.requests import Outcome
 from coordinator.transport.errors import CannotListen
 from coordinator_sdk.errors import (
     CoordinatorError,
+    NoLeader,
     NoSpace,
     OutcomeUnknown,
     Stopping,
@@ -58,6 +60,7 @@ _log = logging.getLogger("coordinator.node")
 PATIENCE_MS = 2000
 """How long requests wait for a leader, beside two election timeouts."""
 
+NO_LEADER = "the cluster has no leader at the moment"
 CATCH_UP_EVENTS = 5000
 """Events fed to lagging watches in one turn."""
 
@@ -98,6 +101,8 @@ class Node:
         self._network: PeerNetwork | None = None
         self.on_machine: list[Callable[[], None]] = []
         """Told when a snapshot has replaced machine and keyspace."""
+        self.on_leaderless: list[Callable[[], None]] = []
+        """Told when there has been no leader for two election timeouts: clients should go."""
         self._catching_up: asyncio.Task[None] | None = None
         self._fetches: deque[Fetch] = deque()
         """What the hub has asked for, once, and still waits for."""
@@ -218,6 +223,9 @@ class Node:
     def _find_leader(self) -> None:
         """Put together what passes on to the leader whatever only it can do."""
         replica, draw = self.replica, self._surroundings.random.getrandbits
+        self._absence = Absence(
+            replica.raw, limit_ms=2 * self.config.election_timeout_ms, told=self.on_leaderless
+        )
         patience_ms = 2 * self.config.election_timeout_ms + PATIENCE_MS
         self._forwarding = Forwarding(
             replica,
@@ -352,6 +360,9 @@ class Node:
             return
         proposal = Proposal(body, done, client, sequence, floor, actor, origin, "", trace)
         if not self.replica.raw.is_leader:
+            if self._absence.is_long:
+                self.replica.refuse(proposal, NoLeader(NO_LEADER))
+                return
             self._forwarding.submit(proposal)
         elif self.membership.concerns(body):
             self.membership.admit(proposal, self._admitted)
@@ -408,6 +419,8 @@ class Node:
             done(Stopping("the member is shutting down"))
         elif serializable and self.revision >= min_revision:
             done(None)
+        elif self._absence.is_long:
+            done(NoLeader(NO_LEADER))
         else:
             self.replica.read(done)
             self._loop.schedule()
@@ -443,6 +456,9 @@ class Node:
     ) -> None:
         if self.is_stopping:
             done(Stopping("the member is shutting down"))
+            return
+        if self._absence.is_long:
+            done(NoLeader(NO_LEADER))
             return
         self._keepalive.ask(leases, done, only_look=only_look)
         self._loop.schedule()
@@ -556,6 +572,7 @@ class Node:
             self.catch_up()
 
     def _tick(self) -> None:
+        self._absence.tick(self.replica.now_ms)
         self._persistence.tick()
         self._forwarding.tick()
         self._keepalive.tick()
