@@ -146,7 +146,7 @@ class SnapshotSender:
     def _pause_after_failure(self, member: int) -> float:
         failures = self._failures.get(member, 0)
         self._failures[member] = failures + 1
-        return min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2**failures)
+        return min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * (1 << min(failures, 16)))
 
     async def _stream(self, message: Message) -> bool:
         """Stream the state; tells whether the member has taken it."""
