@@ -34,15 +34,18 @@ class Administration:
     is_ending: bool = False
 
     async def work(self) -> None:
-        """Do one thing after another."""
-        while not self.is_ending:
+        """Do one thing after another; in the end, leave nothing spoiled behind."""
+        while True:
             await asyncio.sleep(0.3 + self.rng.random() * 2)
-            spoiled = [host for host in self.cluster.wanted if host.is_spoiled and host.has_ended]
-            if self.is_ending:
+            spoiled = [host for host in self.cluster.wanted if host.is_spoiled]
+            for host in spoiled:
+                if host.node is not None:
+                    host.is_spoiled = False  # What was damaged was not needed any more.
+                elif host.has_ended:
+                    await self._replace(host)
+            if self.is_ending and not spoiled:
                 return
-            if spoiled:
-                await self._replace(spoiled[0])
-            elif self.is_busy and self.cluster.size > 1:
+            if self.is_busy and self.cluster.size > 1 and not self.is_ending:
                 await self._change()
 
     async def _change(self) -> None:

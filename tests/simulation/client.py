@@ -10,6 +10,7 @@ from coordinator.replica.membership import CHANGES
 from coordinator_sdk.errors import (
     CoordinatorError,
     Exhausted,
+    NotApplied,
     OutcomeUnknown,
     RequestReused,
     Unavailable,
@@ -81,6 +82,7 @@ class Client:
                     continue
                 if isinstance(error, (OutcomeUnknown, RequestReused)):
                     self.record.violate(f"client {self.number} was told {error!r}")
+                self.record.denied.append(body)
                 raise Refused(error)
         finally:
             del self._in_flight[sequence]
@@ -89,6 +91,25 @@ class Client:
         )
         self.record.told.append(told)
         return outcome.result
+
+    async def change_plainly(self, body: Any) -> bool:
+        """Make a change without a request id, once; tells whether it was acknowledged.
+
+        Whoever is told that it was not applied may rely on it; else nothing is known.
+        """
+        sent_at = self.loop.now
+        try:
+            outcome = await self.link.propose(body, 0, 0, 0)
+        except Broken:
+            return False
+        if outcome.error is None:
+            now = self.loop.now
+            told = Told(0, 0, body, outcome.revision, outcome.result, sent_at, now)
+            self.record.told.append(told)
+            return True
+        if isinstance(error_from_wire(*outcome.error), NotApplied):
+            self.record.denied.append(body)
+        return False
 
     async def _register(self) -> None:
         while not self._is_known:
@@ -105,6 +126,16 @@ class Client:
         if self.rng.random() < MOVE_SHARE:
             self.link.drop()
         await asyncio.sleep(self.rng.random() * PAUSE_SECONDS)
+
+    async def read_anywhere(self, view: Any, min_revision: int) -> Any:
+        """Read from any member that is no older than a revision, until there is an answer."""
+        while True:
+            if self.rng.random() < 0.3:
+                self.link.drop()
+            try:
+                return await self.link.read(view, min_revision=min_revision, serializable=True)
+            except (Broken, CoordinatorError):
+                await self._pause()
 
     async def read(self, view: Any) -> Any:
         """Read until there is an answer."""

@@ -134,6 +134,8 @@ class Host:
         self.cluster.note(f"{self.name} failed: {failure!r}")
         if isinstance(failure, LogDamaged) and self.is_spoiled:
             self.counts["damaged logs"] += 1
+        elif isinstance(failure, MembershipEnded) and self.is_spoiled:
+            self.counts["wiped members refused"] += 1
         elif isinstance(failure, MembershipEnded) and self.is_leaving:
             self.counts["members that left"] += 1
         elif isinstance(failure, CannotJoin):
@@ -144,6 +146,12 @@ class Host:
     def _leave_network(self, *, is_silent: bool) -> None:
         if self.network is not None and not self.network.is_over:
             self.cluster.switchboard.end(self.network, is_silent=is_silent)
+
+    def wipe(self) -> None:
+        """Lose the disk; a new one takes its place."""
+        assert self.life is None
+        self.disk = Disk(self.loop, self.cluster.fork())
+        self.is_spoiled = True
 
     def crash(self) -> None:
         """Cut the power of the machine."""

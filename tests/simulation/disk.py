@@ -60,6 +60,10 @@ class Disk:
         self._rng = rng
         self._log: DelayedLog | None = None
 
+    def draw_id(self) -> int:
+        """Give the id of a new data directory."""
+        return self._rng.getrandbits(62) + 1
+
     def draw_latency(self) -> float:
         """Give the seconds that the next sync takes."""
         return self._rng.random() * self.latency
@@ -231,7 +235,9 @@ class Directory:
         if self._disk.identity is not None:
             raise DirectoryForeign("it belongs to somebody")
         self._disk.identity = Identity(
-            member_id=member_id, directory_id=member_id ^ 1, cluster_id=cluster_id
+            member_id=member_id,
+            directory_id=self._disk.draw_id(),
+            cluster_id=cluster_id,
         )
         return self._disk.identity
 

@@ -39,6 +39,7 @@ TOGETHER: dict[str, int] = {
     "broken link": 14,
     "slow network": 8,
     "spoiled disk": 4,
+    "wiped disk": 4,
     "crash in an election": 14,
     "cut in an election": 10,
     "crash behind a cut": 8,
@@ -103,6 +104,8 @@ class Faults:
     cluster: Cluster
     plan: Plan
     rng: random.Random
+    wiped: dict[int, None]
+    """Takes the ids of members that lose their disk."""
     kinds: dict[str, Fault] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,6 +132,7 @@ class Faults:
             "broken link": self._broken_link,
             "slow network": self._slow_network,
             "spoiled disk": self._spoiled_disk,
+            "wiped disk": self._wiped_disk,
             "crash in an election": self._crash_in_election,
             "cut in an election": self._cut_in_election,
             "crash behind a cut": self._crash_behind_cut,
@@ -400,3 +404,27 @@ class Faults:
             self.cluster.note(f"{host.name}: a sector of the log is damaged")
             host.is_spoiled = True
             await self._crash(host)
+
+    async def _wiped_disk(self) -> None:
+        """Start a member anew on an empty disk: it must not vote as the one it was."""
+        wanted = self.cluster.wanted
+        if len(wanted) < 3 or any(host.is_spoiled or host.node is None for host in wanted):
+            return
+        host = self._any()
+        # Until all know the directory of a member, they can't tell that it is another one.
+        if not all(self._knows(other, host) for other in wanted):
+            return
+        self._count("wiped disks")
+        self.cluster.note(f"{host.name}: the disk is replaced by an empty one")
+        assert host.disk.identity is not None
+        self.wiped[host.disk.identity.member_id] = None
+        host.kill()
+        host.wipe()
+        host.boot()
+
+    def _knows(self, host: Host, other: Host) -> bool:
+        identity = other.disk.identity
+        if host.node is None or identity is None:
+            return False
+        member = host.node.machine.members.get(identity.member_id)
+        return member is not None and member.is_started

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.keyspace.watch import WatchHub
+from coordinator.node.forward import Forwarding
+from coordinator.node.keepalive import Keepalive
 from coordinator.node.node import Node
+from coordinator.node.peers import Peers
 from coordinator.node.persistence import Persistence
+from coordinator.raft import follower
 from coordinator.raft.log import RaftLog
 from coordinator.raft.read_index import ReadOnly
 from coordinator.raft.tracker import ProgressTracker
-from coordinator.replica import commands, tickets
+from coordinator.replica import commands, install, tickets
 from coordinator.replica.deadlines import LeaderClock
 from coordinator.replica.entry import EntryTxn
 from coordinator.replica.machine import Machine
@@ -28,7 +32,7 @@ from coordinator.storage.memory_state import MemoryStateStore
 from coordinator.storage.segments import SegmentedLog
 from coordinator.storage.write_behind import WriteBehind
 from tests.simulation.disk import DelayedLog
-from tests.simulation.planted import consensus, disks, reads, state
+from tests.simulation.planted import consensus, disks, members, reads, state
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ MUTANTS: dict[str, Mutant] = {
         RaftLog, "maybe_append", consensus.truncate_with_every_append, TOGETHER
     ),
     "truncate below commit": Mutant(
-        RaftLog, "maybe_append", consensus.truncate_below_commit, TOGETHER
+        follower, "handle_append", consensus.truncate_below_commit, TOGETHER
     ),
     "commit what was not compared": Mutant(
         RaftLog, "maybe_append", consensus.commit_what_was_not_compared, TOGETHER
@@ -85,6 +89,22 @@ MUTANTS: dict[str, Mutant] = {
     "answer whatever is committed": Mutant(
         Replica, "_answer", consensus.answer_whatever_is_committed, TOGETHER
     ),
+    # Between members.
+    "resend without an id": Mutant(Forwarding, "_in_doubt", members.resend_without_an_id, TOGETHER),
+    "deny what is in doubt": Mutant(
+        Forwarding, "_in_doubt", members.deny_what_is_in_doubt, TOGETHER
+    ),
+    "renew without a quorum": Mutant(Keepalive, "_here", members.renew_without_a_quorum, TOGETHER),
+    "go on applying behind a snapshot": Mutant(
+        install, "stop_applying", members.go_on_applying, TOGETHER
+    ),
+    "proposals denied by a snapshot": Mutant(
+        install, "_settle_proposals", members.leave_proposals_in_flight, TOGETHER
+    ),
+    "watches skip a snapshot": Mutant(
+        WatchHub, "reset", members.leave_watches_where_they_are, TOGETHER
+    ),
+    "wiped member admitted": Mutant(Peers, "admit", members.admit_anybody, TOGETHER),
     # Reads and watches.
     "stale read after deposition": Mutant(
         Replica, "_start_round", reads.read_without_a_quorum, TOGETHER

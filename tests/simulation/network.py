@@ -128,15 +128,21 @@ class Link:
         outcome: Outcome = await self._ask(deliver)
         return outcome
 
-    async def read(self, view: Callable[[Node], Any]) -> Any:
-        """Read linearizably; gives what ``view`` makes of the state.
+    async def read(
+        self, view: Callable[[Node], Any], *, min_revision: int = 0, serializable: bool = False
+    ) -> Any:
+        """Read linearizably, unless told otherwise; gives what ``view`` makes of the state.
 
         Raises:
             CoordinatorError: The member can't answer.
         """
 
         def deliver(node: Node, answer: Callable[[Any], None]) -> None:
-            node.read(lambda error: answer(error if error is not None else view(node)))
+            node.read(
+                lambda error: answer(error if error is not None else view(node)),
+                min_revision=min_revision,
+                serializable=serializable,
+            )
 
         result = await self._ask(deliver)
         if isinstance(result, CoordinatorError):

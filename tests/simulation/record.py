@@ -58,6 +58,7 @@ class Record:
         chains: By index, the hash chain after the entry; equal whoever applies it, and when.
         revisions: Every revision, in order.
         told: Every acknowledged change, in the order of the answers.
+        denied: Every change of which a client was told that it is not applied.
         violations: Broken promises found while it ran.
         consensus: What the members' logs and leaders have been.
         note: Told of what people want to see in the end.
@@ -66,6 +67,7 @@ class Record:
     chains: dict[int, bytes] = field(default_factory=dict)
     revisions: list[Revision] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
+    denied: list[Any] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     now: Any = None

@@ -91,7 +91,12 @@ class Run:
             violations=self.cluster.complaints,
             counts=self.counts,
         )
-        self.faults = Faults(self.cluster, Plan.draw(self._fork(), size), self._fork())
+        self.faults = Faults(
+            self.cluster,
+            Plan.draw(self._fork(), size),
+            self._fork(),
+            self.record.consensus.wiped,
+        )
         self.workload = Workload(self.record, self._fork())
         self._clients: list[Client] = []
         self._working: list[asyncio.Task[None]] = []
@@ -156,9 +161,9 @@ class Run:
             host.boot()
         supervising = asyncio.ensure_future(self._supervise())
         work = self.workload
-        jobs = [work.write] * 3 + [work.lock] * 4 + [work.publish, work.read, work.compact]
-        if self.faults.plan.is_stormy:
-            jobs = [work.write, work.write, work.lock, work.lock, work.read, work.compact]
+        jobs = [work.write, work.lock, work.lock, work.read, work.write_plainly, work.compact]
+        if not self.faults.plan.is_stormy:
+            jobs += [work.write, work.lock, work.lock, work.publish, work.read_on]
         self._working = [asyncio.ensure_future(job(self._client())) for job in jobs]
         self._working.append(asyncio.ensure_future(self.administration.work()))
         self._watching = [

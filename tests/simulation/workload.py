@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,7 @@ from tests.simulation.record import Record
 KEYS = [b"k%d" % number for number in range(12)]
 LOCKS = ["red", "green"]
 TTLS_MS = (600, 1500, 4000)
+END_OF_TIME = float("inf")
 
 
 @dataclass
@@ -128,15 +130,32 @@ class Workload:
             key = self.rng.choice(KEYS)
             asked_at = client.loop.now
 
-            def view(node: Node, key: bytes = key) -> tuple[bytes | None, int, int]:
-                found = node.keyspace.get(USER, key)
-                value = None if found is None else found.value
-                return value, found.mod_revision if found else 0, node.revision
-
-            value, mod_revision, revision = await client.read(view)
+            value, mod_revision, revision = await client.read(_view_of(key))
             now = client.loop.now
             self.reads.append(Read(key, value, mod_revision, revision, asked_at, now))
             self.counts["reads"] += 1
+            await self.pause()
+
+    async def write_plainly(self, client: Client) -> None:
+        """Write without request ids, so that nothing may be tried twice."""
+        while not self.is_ending:
+            put = Put(self.rng.choice(KEYS), self.fresh_value())
+            if await client.change_plainly(put):
+                self.counts["changes without id"] += 1
+            await self.pause()
+
+    async def read_on(self, client: Client) -> None:
+        """Read from any member, but never what is older than what was seen before."""
+        seen = 0
+        while not self.is_ending:
+            key = self.rng.choice(KEYS)
+            value, mod_revision, revision = await client.read_anywhere(_view_of(key), seen)
+            if revision < seen:
+                self.record.violate(f"read revision {revision} after having seen {seen}")
+            seen = max(seen, revision)
+            # Of any age that is allowed: it only has to be what was there at that revision.
+            self.reads.append(Read(key, value, mod_revision, revision, 0.0, END_OF_TIME))
+            self.counts["serializable reads"] += 1
             await self.pause()
 
     async def compact(self, client: Client) -> None:
@@ -257,6 +276,15 @@ class Workload:
             await client.change(body)
         except Refused:
             self.counts["refusals"] += 1
+
+
+def _view_of(key: bytes) -> Callable[[Node], tuple[bytes | None, int, int]]:
+    def view(node: Node) -> tuple[bytes | None, int, int]:
+        found = node.keyspace.get(USER, key)
+        value = None if found is None else found.value
+        return value, found.mod_revision if found else 0, node.revision
+
+    return view
 
 
 def ticket_state(node: Node, name: str, ticket: str) -> Any:

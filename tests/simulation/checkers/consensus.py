@@ -24,6 +24,7 @@ class Consensus:
     Attributes:
         leaders: The leader of each term.
         entries: By (index, term), the entry that some member has stored there.
+        wiped: Members that have lost their disk.
         committed: By index, the term of the entry and the data, as first applied by anybody.
     """
 
@@ -32,6 +33,7 @@ class Consensus:
     leaders: dict[int, int] = field(default_factory=dict)
     entries: dict[tuple[int, int], Stored] = field(default_factory=dict)
     committed: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    wiped: dict[int, None] = field(default_factory=dict)
     votes: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By member, the last term in which it voted for another one, and for whom."""
     _counted: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -96,6 +98,8 @@ class Consensus:
     def begun(self, raw: RawNode) -> None:
         """A member has started: it knows whom it has voted for."""
         term, candidate = self.votes.get(raw.id, (0, 0))
+        if raw.id in self.wiped:
+            return  # It does not, and must not get to vote.
         if raw.term < term or (raw.term == term and raw.raft.vote != candidate):
             self.violate(
                 f"{raw.id:x} started in term {raw.term} with vote {raw.raft.vote:x}, but had "

@@ -32,6 +32,13 @@ def check_writes(record: Record) -> list[str]:
     }
     for told in record.told:
         found += _check_told(told, places, guarded)
+    for body in record.denied:
+        ops = body.success + body.failure if type(body) is Txn else [body]
+        found += [
+            f"{op.value[:12]!r} was written, but its client was told that it is not applied"
+            for op in ops
+            if type(op) is Put and not op.key.startswith(GUARDED) and op.value in places
+        ]
     return found
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordinator.raft.core import Raft
 from coordinator.raft.log import RaftLog
 from coordinator.raft.read_index import ReadOnly
 from coordinator.raft.tracker import ProgressTracker
 from coordinator.replica.replica import Replica
-from coordinator.wire.raft import Entry
+from coordinator.wire.raft import Entry, Message, MessageType
 
 
 def commit_old_terms_by_counting(maybe_commit: Any) -> Any:
@@ -41,20 +42,21 @@ def truncate_with_every_append(maybe_append: Any) -> Any:
     return mutant
 
 
-def truncate_below_commit(maybe_append: Any) -> Any:
-    """The same without a look at what is committed."""
+def truncate_below_commit(handle_append: Any) -> Any:
+    """Entries that come late replace what follows them, though it is committed."""
 
-    def mutant(
-        self: RaftLog, prev_index: int, prev_term: int, entries: list[Entry], committed: int
-    ) -> int | None:
-        if not self.match_term(prev_index, prev_term):
-            return None
-        last_new = prev_index + len(entries)
-        if entries:
-            self.unstable.truncate_and_append(entries)
-        if committed > self.committed:
-            self.commit_to(min(committed, last_new))
-        return last_new
+    def mutant(raft: Raft, message: Message) -> None:
+        log, index = raft.log, message.index
+        if (
+            index >= log.committed
+            or not message.entries
+            or not log.match_term(index, message.log_term)
+        ):
+            handle_append(raft, message)
+            return
+        log.committed = index
+        last = log.append(message.entries)
+        raft.send(Message(MessageType.MSG_APP_RESP, message.from_, index=last))
 
     return mutant
 
