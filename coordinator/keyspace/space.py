@@ -8,6 +8,7 @@ only when a key appears or goes. Invariants:
 - ``history[key]`` is ordered by (mod_revision, sub), is never empty, and ends below the live
   record.
 - ``subs`` holds the position within its entry of every live record for which it is not 0.
+- ``digests`` holds the digest of some live records: what is written again soon is not hashed twice.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from BTrees.OOBTree import OOTreeSet
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from coordinator_sdk.protocol.kv import KeyValue
 
     from .records import Version
+
+DIGESTS_MAX: Final = 32_768
+"""Rows whose digest is remembered; forgotten all at once, so that remembering costs nothing."""
 
 _mod_revision = attrgetter("mod_revision")
 
@@ -62,7 +66,7 @@ def key_set(keys: Iterable[bytes] = ()) -> KeySet:
 class Space:
     """The state of one space. Written only by the open transaction, by sweeping and by loading."""
 
-    __slots__ = ("ghosts", "history", "keys", "live", "number", "subs")
+    __slots__ = ("digests", "ghosts", "history", "keys", "live", "number", "subs")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -71,6 +75,7 @@ class Space:
         self.ghosts = key_set()
         self.history: dict[bytes, list[Version]] = {}
         self.subs: dict[bytes, int] = {}
+        self.digests: dict[bytes, int] = {}
 
     def find_at(self, key: bytes, revision: int) -> KeyValue | Version | None:
         """The version of ``key`` that was live at ``revision``, which must not be compacted."""

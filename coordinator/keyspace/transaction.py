@@ -11,7 +11,7 @@ included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -33,7 +33,6 @@ from coordinator_sdk.protocol.kv import (
 )
 
 from . import execute, refusals
-from .history import EVENT_OVERHEAD_BYTES
 from .leases import PLAIN, Lease
 from .ranges import CHUNK_KEYS, PendingRange, Steps, current_steps, drain, past_steps
 from .records import (
@@ -46,7 +45,8 @@ from .records import (
     row_digest,
     upper_bound,
 )
-from .undo import Replaced, Undo, roll_back
+from .space import DIGESTS_MAX
+from .undo import LeaseUndo, Replaced, roll_back
 
 if TYPE_CHECKING:
     from .keyspace import Keyspace
@@ -67,6 +67,8 @@ class Commit(Struct):
     events: Events
     """The changes in order; the position of each is its ``sub``. Not to be changed."""
     leases: Sequence[LeaseChange] = ()
+    digests: Sequence[int] = ()
+    """For each event the digest of the row that it wrote, or took away; see `row_digest`."""
 
 
 class Transaction:
@@ -82,6 +84,7 @@ class Transaction:
     __slots__ = (
         "_aged",
         "_digest",
+        "_digests",
         "_events",
         "_grown",
         "_keyspace",
@@ -89,8 +92,7 @@ class Transaction:
         "_leases",
         "_replaced",
         "_stores",
-        "_tail_bytes",
-        "_undo",
+        "_undo_leases",
         "clock_ms",
         "pending",
         "published",
@@ -103,11 +105,11 @@ class Transaction:
         self._stores = keyspace.stores
         self._leases = keyspace.leases
         self._events: Events = []
-        self._undo: list[Undo] = []
+        self._undo_leases: list[LeaseUndo] = []
         self._grown = 0
         self._aged = 0
-        self._tail_bytes = 0
         self._digest = 0
+        self._digests: list[int] = []
         self._lease_changes: dict[int, bytes | None] | None = None
         self._replaced: Replaced | None = None
         self.clock_ms = clock_ms
@@ -213,33 +215,39 @@ class Transaction:
         revision = self.revision
         events = self._events
         sub = len(events)
-        size = len(key) + len(value)
+        digests = store.digests
+        if len(digests) >= DIGESTS_MAX:
+            digests.clear()
         old = store.live.get(key)
         if old is None:
             new = KeyValue(key, revision, revision, 1, lease, value)
-            self._undo.append((store, key, None, 0))
+            digest = row_digest(new)
             store.keys.insert(key)
             if key in store.history:
                 store.ghosts.remove(key)
-            self._digest += row_digest(new) * DIGEST_WEIGHTS[space]
-            self._tail_bytes += size + EVENT_OVERHEAD_BYTES
+            self._digest += digest * DIGEST_WEIGHTS[space]
             if lease:
                 self._leases.attach(lease, space, key)
         else:
             new = KeyValue(key, old.create_revision, revision, old.version + 1, lease, value)
+            digest = row_digest(new)
             self._supersede(store, old)
-            self._digest += (row_digest(new) - row_digest(old)) * DIGEST_WEIGHTS[space]
-            self._tail_bytes += size + len(old.value) + EVENT_OVERHEAD_BYTES
+            before = digests.get(key)
+            if before is None:
+                before = row_digest(old)
+            self._digest += (digest - before) * DIGEST_WEIGHTS[space]
             if lease != old.lease:
                 if old.lease:
                     self._leases.detach(old.lease, space, key)
                 if lease:
                     self._leases.attach(lease, space, key)
         store.live[key] = new
+        digests[key] = digest
         if sub:
             store.subs[key] = sub
-        self._grown += size + OVERHEAD_BYTES
+        self._grown += len(key) + len(value) + OVERHEAD_BYTES
         events.append((space, Event(_PUT, new, old)))
+        self._digests.append(digest)
         return new
 
     def delete(self, space: int, key: bytes) -> KeyValue | None:
@@ -284,7 +292,7 @@ class Transaction:
         return count
 
     def _supersede(self, store: Space, old: KeyValue) -> None:
-        """Move a live record's version into history, and remember how to take that back."""
+        """Move a live record's version into history."""
         key = old.key
         sub = store.subs.pop(key, 0) if store.subs else 0
         size = len(key) + len(old.value) + OVERHEAD_BYTES
@@ -309,7 +317,6 @@ class Transaction:
             store.history[key] = [version]
         else:
             versions.append(version)
-        self._undo.append((store, key, old, sub))
 
     def _remove(self, store: Space, old: KeyValue) -> None:
         key = old.key
@@ -326,10 +333,11 @@ class Transaction:
         store.ghosts.insert(key)
         if old.lease:
             self._leases.detach(old.lease, space, key)
-        self._digest -= row_digest(old) * DIGEST_WEIGHTS[space]
+        digest = store.digests.pop(key, None) or row_digest(old)
+        self._digest -= digest * DIGEST_WEIGHTS[space]
+        self._digests.append(digest)
         self._grown += size
         self._aged += size
-        self._tail_bytes += len(key) + len(old.value) + EVENT_OVERHEAD_BYTES
         gone = KeyValue(key, 0, revision)
         self._events.append((space, Event(_DELETE, gone, old)))
 
@@ -385,7 +393,7 @@ class Transaction:
             AlreadyExists: The id is taken.
         """
         lease = self._leases.add(lease_id, ttl_ms, kind, data, ttl_ms_min)
-        self._undo.append(partial(self._leases.by_id.pop, lease_id))
+        self._undo_lease(partial(self._leases.by_id.pop, lease_id))
         self._note_lease(lease_id, lease)
         return lease
 
@@ -396,7 +404,7 @@ class Transaction:
             LeaseNotFound: There is no such lease.
         """
         lease = self._leases.require(lease_id)
-        self._undo.append(partial(setattr, lease, "data", lease.data))
+        self._undo_lease(partial(setattr, lease, "data", lease.data))
         lease.data = data
         self._note_lease(lease_id, lease)
 
@@ -452,8 +460,11 @@ class Transaction:
         lease = self._leases.require(lease_id)
         assert lease.key_count == 0, "a lease ends after its keys"
         del self._leases.by_id[lease_id]
-        self._undo.append(partial(self._leases.by_id.__setitem__, lease_id, lease))
+        self._undo_lease(partial(self._leases.by_id.__setitem__, lease_id, lease))
         self._note_lease(lease_id, None)
+
+    def _undo_lease(self, undo: Callable[[], object]) -> None:
+        self._undo_leases.append((len(self._events), undo))
 
     def _note_lease(self, lease_id: int, lease: Lease | None) -> None:
         if self._lease_changes is None:
@@ -474,18 +485,18 @@ class Transaction:
         keyspace.bytes_used += self._grown
         keyspace.history_bytes += self._aged
         keyspace.digest = (keyspace.digest + self._digest) & DIGEST_MASK
-        keyspace.log.append(self.revision, self._events, self._tail_bytes)
+        keyspace.log.append(self.revision, self._events, self._grown + self._aged)
         keyspace.times.note(self.clock_ms, self.revision)
-        return Commit(self.revision, self._events, leases)
+        return Commit(self.revision, self._events, leases, self._digests)
 
     def rollback(self) -> None:
         """Take everything back. The transaction must not be used after it."""
         assert self._keyspace.open is self, "a transaction ends once"
-        roll_back(self._keyspace, self._undo, self.revision)
+        roll_back(self._keyspace, self._events, self._undo_leases, self.revision)
         self._keyspace.open = None
 
     def replaced(self, space: int) -> dict[bytes, KeyValue | None]:
         """The published records of the keys changed so far; None where there was none."""
         if self._replaced is None:
-            self._replaced = Replaced(self._undo)
+            self._replaced = Replaced(self._events)
         return self._replaced.records(space)

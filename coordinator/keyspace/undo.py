@@ -1,7 +1,7 @@
 """Taking back what a transaction did, and seeing past it to what is published.
 
-Pure. Every change of a transaction leaves one entry: what a key had before, or a call that
-undoes a lease's change.
+Pure. Every change of a key leaves an event, which tells what the key had before; every change of
+a lease leaves a call that undoes it.
 """
 
 from __future__ import annotations
@@ -9,55 +9,54 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from coordinator_sdk.protocol.kv import KeyValue
-
 from .records import SPACES
-from .space import Space
 
 if TYPE_CHECKING:
+    from coordinator_sdk.protocol.kv import Event, KeyValue
+
     from .keyspace import Keyspace
+    from .records import Events, Version
+    from .space import Space
 
-KeyUndo = tuple[Space, bytes, KeyValue | None, int]
-"""A key, the record it had (None if none) and that record's position within its entry."""
-
-Undo = KeyUndo | Callable[[], object]
+LeaseUndo = tuple[int, Callable[[], object]]
+"""How many events came before a lease's change, and what undoes it."""
 
 
 class Replaced:
     """The published records of the keys that a transaction has changed; grows with it."""
 
-    __slots__ = ("_records", "_seen", "_undo")
+    __slots__ = ("_events", "_records", "_seen")
 
-    def __init__(self, undo: list[Undo]) -> None:
-        self._undo = undo
+    def __init__(self, events: Events) -> None:
+        self._events = events
         self._seen = 0
         self._records: tuple[dict[bytes, KeyValue | None], ...] = tuple({} for _ in range(SPACES))
 
     def records(self, space: int) -> dict[bytes, KeyValue | None]:
         """By key; None where nothing is published."""
-        undos = self._undo
-        for position in range(self._seen, len(undos)):
-            undo = undos[position]
-            if isinstance(undo, tuple):
-                store, key, old, _ = undo
-                self._records[store.number].setdefault(key, old)
-        self._seen = len(undos)
+        events = self._events
+        for position in range(self._seen, len(events)):
+            changed, event = events[position]
+            self._records[changed].setdefault(event.kv.key, event.prev_kv)
+        self._seen = len(events)
         return self._records[space]
 
 
-def roll_back(keyspace: Keyspace, undos: list[Undo], revision: int) -> None:
+def roll_back(keyspace: Keyspace, events: Events, leases: list[LeaseUndo], revision: int) -> None:
     """Take back everything the transaction of ``revision`` did, last change first."""
-    for undo in reversed(undos):
-        if isinstance(undo, tuple):
-            _restore(keyspace, undo, revision)
-        else:
-            undo()
+    for count in range(len(events), -1, -1):
+        while leases and leases[-1][0] == count:
+            leases.pop()[1]()
+        if count:
+            space, event = events[count - 1]
+            _restore(keyspace, keyspace.stores[space], event, revision)
 
 
-def _restore(keyspace: Keyspace, undo: KeyUndo, revision: int) -> None:
-    store, key, old, old_sub = undo
+def _restore(keyspace: Keyspace, store: Space, event: Event, revision: int) -> None:
+    key, old = event.kv.key, event.prev_kv
     current = store.live.pop(key, None)
     store.subs.pop(key, None)
+    store.digests.pop(key, None)
     if current is None:
         _forget_newest(keyspace, store, key, revision)
         store.ghosts.remove(key)
@@ -68,17 +67,17 @@ def _restore(keyspace: Keyspace, undo: KeyUndo, revision: int) -> None:
         if key in store.history:
             store.ghosts.insert(key)
         return
-    _forget_newest(keyspace, store, key, revision)
+    version = _forget_newest(keyspace, store, key, revision)
     if current is None:
         store.keys.insert(key)
     store.live[key] = old
-    if old_sub:
-        store.subs[key] = old_sub
+    if version.sub:
+        store.subs[key] = version.sub
     if old.lease:
         keyspace.leases.attach(old.lease, store.number, key)
 
 
-def _forget_newest(keyspace: Keyspace, store: Space, key: bytes, revision: int) -> None:
+def _forget_newest(keyspace: Keyspace, store: Space, key: bytes, revision: int) -> Version:
     """Take back the newest version of a key's history, which the transaction put there."""
     versions = store.history[key]
     version = versions.pop()
@@ -87,3 +86,4 @@ def _forget_newest(keyspace: Keyspace, store: Space, key: bytes, revision: int) 
     late = version.mod_revision == revision
     queued = (keyspace.late if late else keyspace.superseded).pop()
     assert queued is version, "changes are undone in the reverse order"
+    return version

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
+from coordinator.keyspace import execute
 from coordinator.keyspace.records import SYSTEM, USER, upper_bound
 from coordinator.replica import membership
 from coordinator.replica.entry import EntryTxn, check_id
@@ -51,7 +52,7 @@ def apply_put(txn: EntryTxn, command: Put) -> PutResult:
     """Write one key."""
     if command.guard is not None:
         check_guard(txn, command.guard)
-    return cast("PutResult", txn.keys.execute(command))
+    return execute.put(txn.keys, command)
 
 
 def apply_delete(txn: EntryTxn, command: Delete) -> DeleteResult:
@@ -219,6 +220,11 @@ CORE: dict[type[Any], Callable[[EntryTxn, Any], Any]] = {
 }
 """Command type → function that applies it."""
 
+MAY_BE_LARGE: frozenset[type[Any]] = frozenset(
+    (Delete, Txn, LeaseRevoke, LeaseExpire, SessionClose)
+)
+"""Commands that `is_large` has to look at."""
+
 CONSUMING: tuple[type[Any], ...] = (Put,)
 """Commands refused while the quota is used up. A `Txn` is looked at closer."""
 
@@ -226,8 +232,6 @@ CONSUMING: tuple[type[Any], ...] = (Put,)
 def is_large(machine: Machine, body: Any) -> bool:
     """Tell whether a command must be applied in slices."""
     kind = type(body)
-    if kind is Put:
-        return False
     if kind is Delete:
         store = machine.keyspace.stores[USER]
         return bool(body.range_end) and _reaches(

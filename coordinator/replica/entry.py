@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from coordinator.keyspace.records import SYSTEM, Events
+from coordinator.keyspace.records import SYSTEM
 from coordinator.replica.timers import TimerRecord
 from coordinator.wire import systemkey
 from coordinator_sdk.errors import InvalidRequest, LeaseNotFound
@@ -13,6 +13,7 @@ from coordinator_sdk.protocol.kv import KeyValue, LeaseRevokeResult
 
 if TYPE_CHECKING:
     from coordinator.keyspace.leases import Lease
+    from coordinator.keyspace.transaction import Commit
     from coordinator.replica.domain import Meta
     from coordinator.replica.machine import Machine
 
@@ -39,7 +40,7 @@ class EntryTxn:
         self._granted: dict[int, int] = {}
         self._ended: list[int] = []
 
-    def commit(self) -> Events:
+    def commit(self) -> Commit:
         """Make the entry's changes the new revision, if there are any."""
         commit = self.keys.commit()
         if commit.leases:
@@ -47,7 +48,7 @@ class EntryTxn:
             self._tell_leases()
         if self._timers_undo:
             self._tell_timers()
-        return commit.events
+        return commit
 
     def _tell_leases(self) -> None:
         listener = self.machine.lease_listener

@@ -12,9 +12,11 @@ that the caller drives, and nothing outside sees the entry before it is complete
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections import deque
+
+# The C constructor itself: hashlib.blake2b is this very object, re-exported.
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Protocol, get_type_hints
 
 import msgspec
@@ -22,6 +24,7 @@ from msgspec import Struct
 
 from coordinator.keyspace.keyspace import Keyspace
 from coordinator.keyspace.records import Events, Row, row_of
+from coordinator.keyspace.transaction import Commit
 from coordinator.replica import commands, membership
 from coordinator.replica.domain import Domain, Meta
 from coordinator.replica.entry import EntryTxn
@@ -46,9 +49,9 @@ SWEEP_PER_ENTRY: Final = 256
 """Superseded versions that every entry drops, while there are any below the compact revision."""
 DEFAULT_QUOTA_BYTES: Final = 2 << 30
 
-_SPACE_MARKS: Final = (b"0", b"1")
 _encode = msgspec.msgpack.Encoder().encode
-_position = struct.Struct(">QQI").pack
+_position = struct.Struct(">QQQI").pack
+_NOTHING: Final = Commit(0, [])
 
 
 class Applied(Struct, gc=False):
@@ -182,12 +185,12 @@ class Machine:
         """
         assert entry.index == self.index + 1, (entry.index, self.index)
         if not entry.data:
-            return self._finish(entry, None, None, [])
+            return self._finish(entry, None, None)
         envelope = self.codec.decode(entry.data)
         if envelope.clock_ms > self.clock_ms:
             self.clock_ms = envelope.clock_ms
         if envelope.client and (known := self.known(envelope)) is not None:
-            return self._finish(entry, None, known, [])
+            return self._finish(entry, None, known)
         meta = Meta(
             entry.index,
             entry.term,
@@ -199,16 +202,17 @@ class Machine:
         )
         txn = EntryTxn(self, meta)
         body = envelope.body
-        if commands.is_large(self, body):
+        kind = type(body)
+        if kind in commands.MAY_BE_LARGE and commands.is_large(self, body):
             return self._apply_in_slices(entry, envelope, txn)
         try:
-            if self.is_full and type(body) in self.consuming:
+            if self.is_full and kind in self.consuming:
                 raise NoSpace("etcdserver: mvcc: database space exceeded", limit="quota")
-            result = self.applies[type(body)](txn, body)
+            result = self.applies[kind](txn, body)
         except Exception as error:
             return self._fail(entry, envelope, txn, error)
-        events = txn.commit()
-        return self._finish(entry, envelope, self._outcome(txn, result), events)
+        commit = txn.commit()
+        return self._finish(entry, envelope, self._outcome(txn, result), commit)
 
     def _apply_in_slices(
         self, entry: Entry, envelope: Envelope[Any], txn: EntryTxn
@@ -217,8 +221,8 @@ class Machine:
             result = yield from commands.apply_large(txn, envelope.body)
         except Exception as error:
             return self._fail(entry, envelope, txn, error)
-        events = txn.commit()
-        return self._finish(entry, envelope, self._outcome(txn, result), events)
+        commit = txn.commit()
+        return self._finish(entry, envelope, self._outcome(txn, result), commit)
 
     def _outcome(self, txn: EntryTxn, result: Any) -> Outcome:
         keys = txn.keys
@@ -237,21 +241,17 @@ class Machine:
             if self.on_fault is not None:
                 self.on_fault(entry, error)
             error = Internal("applying the command failed by a mistake of ours; nothing changed")
-        return self._finish(entry, envelope, self.refusal(error), [])
+        return self._finish(entry, envelope, self.refusal(error))
 
     def known(self, envelope: Envelope[Any]) -> Outcome | None:
         """Give the outcome of an earlier try, or the refusal to try, or None for a first try."""
         try:
-            stored = self.requests.find(envelope.client, envelope.sequence, envelope.body)
+            stored = self.requests.find(
+                envelope.client, envelope.sequence, envelope.body, envelope.floor
+            )
         except (NotApplied, OutcomeUnknown) as error:
             return self.refusal(error)
-        if stored is not None:
-            return _outcome_of(stored)
-        if self.requests.is_full(envelope.client, envelope.floor):
-            return self.refusal(
-                NotApplied("too many changes of this client are in flight", limit="in_flight")
-            )
-        return None
+        return None if stored is None else _outcome_of(stored)
 
     def refusal(self, error: Any) -> Outcome:
         """Give the outcome of a command that was refused."""
@@ -262,7 +262,7 @@ class Machine:
         entry: Entry,
         envelope: Envelope[Any] | None,
         outcome: Outcome | None,
-        events: Events,
+        commit: Commit = _NOTHING,
     ) -> Applied:
         """Book the entry: request table, chain, compaction's share, rows for the database."""
         self.index = entry.index
@@ -276,31 +276,29 @@ class Machine:
                 outcome,
                 entry.index,
             )
-        if events:
-            self._book(events)
-        self._extend_chain(outcome, events)
+        events = commit.events
+        if len(events) == 1:
+            space, event = events[0]
+            self.changes.versions.append(row_of(space, 0, event))
+        elif events:
+            self.changes.versions += [
+                row_of(space, sub, event) for sub, (space, event) in enumerate(events)
+            ]
+        self._extend_chain(outcome, commit.digests)
         # Cheaper than asking the keyspace with every entry.
         if self.keyspace.compact_revision and self.keyspace.is_sweepable:
             self.changes.dropped += self.keyspace.sweep(SWEEP_PER_ENTRY)
         return Applied(entry.index, outcome, events)
 
-    def _book(self, events: Events) -> None:
-        rows = self.changes.versions
-        if len(events) == 1:
-            space, event = events[0]
-            rows.append(row_of(space, 0, event))
-        else:
-            rows += [row_of(space, sub, event) for sub, (space, event) in enumerate(events)]
-
-    def _extend_chain(self, outcome: Outcome | None, events: Events) -> None:
-        """chain(i) = H(chain(i-1), i, effects, result code); members compare it."""
-        code = outcome.error[0].encode() if outcome is not None and outcome.error else b""
-        parts = [self.chain, _position(self.index, self.keyspace.revision, len(events)), code]
-        for space, event in events:
-            parts.append(_SPACE_MARKS[space])
-            parts.append(_encode(event.kv))
+    def _extend_chain(self, outcome: Outcome | None, digests: Sequence[int]) -> None:
+        """chain(i) = H(chain(i-1), i, live rows, effects, result code); members compare it."""
+        keyspace = self.keyspace
+        place = _position(self.index, keyspace.revision, keyspace.digest, len(digests))
+        parts = [self.chain, place, *[digest.to_bytes(8, "big") for digest in digests]]
+        if outcome is not None and outcome.error is not None:
+            parts.append(outcome.error[0].encode())
         # One call over the whole: several of them cost more than the hashing.
-        self.chain = hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+        self.chain = blake2b(b"".join(parts), digest_size=16).digest()
 
     def apply_conf_change(self, entry: Entry, decision: Decision, conf_state: ConfState) -> Applied:
         """Book an entry that changed the configuration of the group, or was refused to.
@@ -320,7 +318,7 @@ class Machine:
             outcome = Outcome(
                 self.keyspace.revision, membership.take_up(self, envelope.body, former)
             )
-        return self._finish(entry, envelope, outcome, [])
+        return self._finish(entry, envelope, outcome)
 
     def note_member(self, member: int) -> None:
         """Note that a member of the table changed, or is gone."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw, Struct
 
-from coordinator_sdk.errors import OutcomeUnknown, RequestReused
+from coordinator_sdk.errors import NotApplied, OutcomeUnknown, RequestReused
 from coordinator_sdk.protocol.kv import PutResult
 
 if TYPE_CHECKING:
@@ -43,15 +43,32 @@ class Outcome(Struct, gc=False):
     is_fleeting: bool = False
 
 
-class StoredOutcome(Struct, array_like=True):
-    """An outcome as the table keeps it. ``truncated``: the result was too large to keep."""
+class StoredOutcome(Struct):
+    """An outcome as the table keeps it.
 
+    Attributes:
+        body: The command, until `settle` has put its digest and tag in its place.
+        truncated: Whether the result was too large to keep.
+    """
+
+    body: Any
     digest: int
     tag: str
     revision: int
     error: tuple[str, str, dict[str, Any]] | None
     truncated: bool
     result: Any
+
+    def settle(self) -> None:
+        """Let go of the command.
+
+        Most outcomes are forgotten before anybody asks what they were the outcome of, so that is
+        not worked out before the row is stored.
+        """
+        if self.body is not None:
+            self.digest = digest_of(self.body)
+            self.tag = type(self.body).__struct_config__.tag
+            self.body = None
 
 
 class ClientRow(Struct, array_like=True):
@@ -92,6 +109,8 @@ class RequestTable:
         self._clients: dict[int, _Client] = {}
         self._result_types = result_types
         self._changed: dict[int, None] = {}
+        self._newest = 0
+        """The client used last, which is the last of ``_clients``."""
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -105,6 +124,7 @@ class RequestTable:
         if client in self._clients:
             return False
         self._clients[client] = _Client(0, index)
+        self._newest = client
         self._changed[client] = None
         if len(self._clients) > CLIENTS_MAX:
             oldest = next(iter(self._clients))
@@ -112,8 +132,16 @@ class RequestTable:
             self._changed[oldest] = None
         return True
 
-    def find(self, client: int, sequence: int, body: object) -> StoredOutcome | None:
+    def find(
+        self, client: int, sequence: int, body: object, floor: int = 0
+    ) -> StoredOutcome | None:
         """Look for an earlier try of this request.
+
+        Args:
+            client: The client's id.
+            sequence: Number of the request.
+            body: The command.
+            floor: The client no longer asks for outcomes below this number.
 
         Returns:
             Its outcome, or None if this is the first try.
@@ -121,7 +149,8 @@ class RequestTable:
         Raises:
             OutcomeUnknown: The client is not, or no longer, known.
             RequestReused: The number is below the client's floor, or was used for another
-                command, or the client has too many changes in flight.
+                command.
+            NotApplied: The client has too many changes in flight.
         """
         known = self._clients.get(client)
         if known is None:
@@ -130,7 +159,8 @@ class RequestTable:
                 "the request was applied can't be told",
                 client=f"{client:016x}",
             )
-        stored = known.records.get(sequence)
+        records = known.records
+        stored = records.get(sequence)
         if stored is None:
             if sequence < known.floor:
                 raise RequestReused(
@@ -138,39 +168,32 @@ class RequestTable:
                     sequence=sequence,
                     floor=known.floor,
                 )
+            if len(records) >= RECORDS_PER_CLIENT and _is_full(records, floor):
+                raise NotApplied("too many changes of this client are in flight", limit="in_flight")
             return None
+        stored.settle()
         if stored.digest != digest_of(body):
             raise RequestReused(
                 f"request {sequence} was used before for another command", sequence=sequence
             )
         return stored
 
-    def is_full(self, client: int, floor: int) -> bool:
-        """Tell whether a client has its limit of outcomes at or above ``floor``."""
-        records = self._clients[client].records
-        if len(records) < RECORDS_PER_CLIENT:
-            return False
-        return sum(1 for sequence in records if sequence >= floor) >= RECORDS_PER_CLIENT
-
     def record(
         self, client: int, sequence: int, floor: int, body: Any, outcome: Outcome, index: int
     ) -> None:
         """Keep an outcome, and forget those below the floor."""
-        # Taken out and put back, so that the order of the dict is that of last use.
-        known = self._clients.pop(client)
-        self._clients[client] = known
+        known = self._clients[client]
+        if client != self._newest:
+            # Taken out and put back, so that the order of the dict is that of last use.
+            self._clients[client] = self._clients.pop(client)
+            self._newest = client
         known.last_index = index
         if floor > known.floor:
             known.floor = floor
             _forget_below(known.records, floor)
         result, truncated = (None, True) if outcome.is_fleeting else _bounded(outcome.result)
         known.records[sequence] = StoredOutcome(
-            digest_of(body),
-            type(body).__struct_config__.tag,
-            outcome.revision,
-            outcome.error,
-            truncated,
-            result,
+            body, 0, "", outcome.revision, outcome.error, truncated, result
         )
         self._changed[client] = None
 
@@ -206,16 +229,25 @@ class RequestTable:
 
     def _take_in(self, client: int, row: ClientRow) -> None:
         known = self._clients[client] = _Client(row.floor, row.last_index)
+        self._newest = client
         for sequence, digest, tag, revision, error, truncated, raw in row.records:
             kind = self._result_types.get(tag, Any)
             result = None if bytes(raw) == b"\xc0" else msgspec.msgpack.decode(raw, type=kind)
-            known.records[sequence] = StoredOutcome(digest, tag, revision, error, truncated, result)
+            known.records[sequence] = StoredOutcome(
+                None, digest, tag, revision, error, truncated, result
+            )
 
     def clear(self) -> None:
         """Forget every client; used by a restore."""
         for client in self._clients:
             self._changed[client] = None
         self._clients.clear()
+        self._newest = 0
+
+
+def _is_full(records: dict[int, StoredOutcome], floor: int) -> bool:
+    """Tell whether a client has its limit of outcomes at or above ``floor``."""
+    return sum(1 for sequence in records if sequence >= floor) >= RECORDS_PER_CLIENT
 
 
 def _forget_below(records: dict[int, StoredOutcome], floor: int) -> None:
@@ -241,6 +273,8 @@ def _bounded(result: Any) -> tuple[Any, bool]:
 
 
 def _row_of(known: _Client) -> ClientRow:
+    for stored in known.records.values():
+        stored.settle()
     return ClientRow(
         known.floor,
         known.last_index,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from coordinator.config import Config
 from coordinator.domains import DOMAINS
 from coordinator.keyspace.records import USER, Events
@@ -20,6 +22,7 @@ from coordinator.replica.domain import Domain
 from coordinator.replica.machine import Machine
 from coordinator.replica.replica import Append, Proposal, Replica
 from coordinator.replica.requests import Outcome
+from coordinator.replica.requests import _row_of as row_of
 from coordinator.storage.errors import StorageError
 from coordinator.storage.memory import MemoryFiles, open_memory_log
 from coordinator.storage.memory_state import MemoryDatabase, MemoryStateStore
@@ -267,7 +270,7 @@ def state_of(machine: Machine) -> dict[str, Any]:
         },
         "timers": machine.timers.records,
         "requests": [
-            (client, known.floor, known.last_index, list(known.records.items()))
+            (client, msgspec.msgpack.encode(row_of(known)))
             for client, known in table._clients.items()
         ],
         "hooks": list(machine.hooks),

@@ -12,9 +12,11 @@ from coordinator.replica.tickets import TicketQueue
 
 
 def forget_outcomes(find: Any) -> Any:
-    def mutant(self: RequestTable, client: int, sequence: int, body: object) -> None:
+    def mutant(
+        self: RequestTable, client: int, sequence: int, body: object, floor: int = 0
+    ) -> None:
         try:
-            find(self, client, sequence, body)
+            find(self, client, sequence, body, floor)
         except Exception:
             return
 
