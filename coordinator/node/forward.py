@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from coordinator.replica.replica import Replica
+    from coordinator.replica.requests import Outcome
 
 TAKEN_MAX: Final = 4096
 """Commands of others without a request id that are known again should they arrive twice."""
@@ -143,7 +144,18 @@ class Forwarding:
             self._waiting.append(proposal)
             self._is_held = True
         elif not self._replica.expect(proposal, placed.index, placed.term):
-            self._in_doubt(proposal)
+            known = self._known(proposal, placed.index)
+            if known is None or proposal.done is None:
+                self._in_doubt(proposal)
+            else:
+                proposal.done(known)
+
+    def _known(self, proposal: Proposal, index: int) -> Outcome | None:
+        """Give the outcome of a command whose entry was applied before it was known whose it is."""
+        replica = self._replica
+        if not proposal.client or index > replica.machine.index:
+            return None
+        return replica.machine.known(replica.machine.codec.decode(replica.encode(proposal)))
 
     def lost(self, member: int) -> None:
         """The link to a member has ended: what it has not answered is in doubt."""
