@@ -52,6 +52,7 @@ class Call(Struct, eq=False):
         attempts: How often the cluster asked to try later.
         refusal: The answer that asked to try later, until it is sent again.
         in_doubt: Whether a connection broke between its sending and its answer.
+        moves: How often its member was left because it got no answer there.
     """
 
     body: Struct
@@ -66,6 +67,7 @@ class Call(Struct, eq=False):
     attempts: int = 0
     refusal: CoordinatorError | None = None
     in_doubt: bool = False
+    moves: int = 0
 
 
 class Firm:

@@ -301,6 +301,7 @@ class Connection:
         if session.greeted:
             self._renew(at)
             self._listen(at)
+            self._leave(at)
         if session.wants_flush():
             self.wake()
         watched = session.busy() or session.has_streams()
@@ -331,6 +332,13 @@ class Connection:
                 session.submit(Call(Ping(), nothing, BEAT, NOBODY, None, limit))
         elif at - self._pinged_at > limit / 2 and self._socket is not None:
             self._socket.abort(ConnectionLost(f"{self.endpoint.url} does not answer any more"))
+
+    def _leave(self, at: float) -> None:
+        """Go on to another member, if there is one, and this one can't reach the cluster."""
+        is_stuck = self.session.stuck(at) or self.renewals.is_failing
+        if is_stuck and len(self._rotation.all) > 1 and self._socket is not None:
+            url = self.endpoint.url
+            self._socket.abort(ConnectionLost(f"{url} gets no answer from the cluster"))
 
     # ------------------------------------------------------------- connections
 

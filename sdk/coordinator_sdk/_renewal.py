@@ -68,9 +68,14 @@ class Renewal:
 
 
 class Renewals:
-    """The leases of one client."""
+    """The leases of one client.
+
+    Attributes:
+        is_failing: Whether the member at hand has failed to renew since it was greeted.
+    """
 
     def __init__(self) -> None:
+        self.is_failing = False
         self._by_lease: dict[int, Renewal] = {}
         self._connected = True
 
@@ -120,6 +125,7 @@ class Renewals:
             ttls_ms: The TTL of each, 0 for one that no longer exists.
             sent_at: When the batch was sent.
         """
+        self.is_failing = False
         for lease, ttl_ms in zip(leases, ttls_ms, strict=False):
             renewal = self._by_lease.get(lease)
             if renewal is None:
@@ -133,6 +139,7 @@ class Renewals:
 
     def failed(self, leases: Iterable[int], now: float) -> None:
         """A batch was refused or lost: try again soon."""
+        self.is_failing = True
         for lease in leases:
             renewal = self._by_lease.get(lease)
             if renewal is not None:
@@ -147,6 +154,7 @@ class Renewals:
     def resume(self, now: float) -> None:
         """A connection stands: renew everything at once."""
         self._connected = True
+        self.is_failing = False
         for renewal in list(self._by_lease.values()):
             renewal.next_at = now
             renewal._become(CONNECTED)

@@ -49,6 +49,11 @@ WINDOW_CHANGES_MAX = 256
 BATCH_REQUESTS_MAX = 1024
 """Requests in one frame."""
 
+STUCK_SECONDS = 4.0
+"""How long a call may go without an answer from a member that is alive, until another one is
+asked: such a member may be cut off from the others. Twice as long with each one."""
+STUCK_MOVES_MAX = 4
+
 NEVER = float("inf")
 
 
@@ -85,6 +90,7 @@ class Session:
         self.window_max = WINDOW_CHANGES_MAX
         self._policy = policy
         self._random = random
+        self._greeted_at = 0.0
         self._next_id = 1
         self._calls: dict[int, Call] = {}
         self._streams: dict[int, Stream[Any]] = {}
@@ -348,7 +354,7 @@ class Session:
         self.client = result.client
         self.window_max = max(1, min(WINDOW_CHANGES_MAX, result.max_in_flight))
         self.closing = None
-        self.greeted = True
+        self.greeted, self._greeted_at = True, now
         self._again.clear()  # what was sent before goes out now, in order; none waits any more
         self._delayed = [(at, call) for at, call in self._delayed if not call.id]
         for call in in_doubt:
@@ -445,6 +451,16 @@ class Session:
                 line.remove(call)
                 if not call.sink.done():
                     call.sink.set_exception(self._late(call))
+
+    def stuck(self, now: float) -> bool:
+        """Tell whether the member at hand has left a call without answer for too long."""
+        found = False
+        for call in self._calls.values():
+            limit = STUCK_SECONDS * 2 ** min(call.moves, STUCK_MOVES_MAX)
+            if call.mode != BEAT and now - max(call.sent_at, self._greeted_at) >= limit:
+                call.moves += 1
+                found = True
+        return found
 
     def next_at(self) -> float | None:
         """When `tick` has something to send again; None if there is nothing."""

@@ -212,6 +212,22 @@ async def test_a_silent_server_is_left(server: FakeServer) -> None:
             assert client.endpoint == server.url
 
 
+async def test_a_member_without_the_cluster_is_left(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that lives but gets no answers from the cluster is left for another one, and the
+    call is answered there, once."""
+    monkeypatch.setattr("coordinator_sdk._session.STUCK_SECONDS", 0.1)
+    async with fake_server(server.cluster) as other:
+        async with Client(server.url, other.url) as client:
+            server.hold.clear()
+            result = await client.kv.put("k", "v")
+            assert client.endpoint == other.url
+            record = await client.kv.get("k")
+            assert record is not None
+            assert (record.mod_revision, record.version) == (result.revision, 1)
+
+
 async def test_no_server_is_named(unused_tcp_port: int) -> None:
     """With the server down the error names its URL and how to start one."""
     url = f"http://127.0.0.1:{unused_tcp_port}"

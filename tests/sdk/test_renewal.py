@@ -117,3 +117,18 @@ def test_no_lease_is_trusted_beyond_its_time(steps: list[tuple[float, bool]], tt
         renewals.expire(now)
         if renewal.trusted(now):
             assert now < renewed_at + ttl
+
+
+def test_a_failed_renewal_is_noted_until_another_member_is_met() -> None:
+    """A batch that is refused or lost tells that the member at hand cannot renew; an answer, or
+    the next greeting, takes that back."""
+    renewals = Renewals()
+    renewals.add(1, 9.0, 100.0, Watcher())
+    renewals.failed([1], 103.0)
+    assert renewals.is_failing
+    renewals.answered([1], [9000], 103.5)
+    assert not renewals.is_failing
+    renewals.failed([1], 104.0)
+    renewals.suspend()
+    renewals.resume(105.0)
+    assert not renewals.is_failing

@@ -14,7 +14,7 @@ from coordinator_sdk._calls import Call
 from coordinator_sdk._connection import decoder, nothing
 from coordinator_sdk._endpoints import RetryPolicy
 from coordinator_sdk._modes import BEAT, CHANGE, READ
-from coordinator_sdk._session import BATCH_REQUESTS_MAX, Session
+from coordinator_sdk._session import BATCH_REQUESTS_MAX, STUCK_SECONDS, Session
 from coordinator_sdk._streams import (
     ElectionStream,
     ServiceStream,
@@ -656,3 +656,27 @@ def test_nothing_is_lost_or_doubled(seed: int, evicts: bool) -> None:
         assert [m.sequence for m in messages if m.topic == topic] == [
             m.sequence for m in wire.cluster.messages if m.topic == topic
         ]
+
+
+def test_a_member_that_leaves_calls_unanswered_is_told() -> None:
+    """A call that a living member does not answer for long is stuck; at the next member it has
+    twice the time, counted from that member's greeting."""
+    wire = Wire()
+    wire.connect()
+    answer = wire.put()
+    wire.send()
+    wire.now += STUCK_SECONDS - 0.1
+    assert not wire.session.stuck(wire.now)
+    wire.now += 0.2
+    assert wire.session.stuck(wire.now)
+    wire.disconnect()
+    wire.connect()
+    wire.send()
+    wire.now += 2 * STUCK_SECONDS - 0.1
+    assert not wire.session.stuck(wire.now)
+    wire.now += 0.2
+    assert wire.session.stuck(wire.now)
+    wire.settle()
+    assert answer.value is not None
+    wire.now += 100 * STUCK_SECONDS
+    assert not wire.session.stuck(wire.now)
