@@ -192,7 +192,7 @@ def _move_leader(connection: Connection, id: int, op: LeaderMove) -> None:
         else:
             connection.answer(id, node.revision, LeaderMoveResult(former, answer))
 
-    node.membership.transfer(op.member, done)
+    node.group.membership.transfer(op.member, done)
 
 
 def routes() -> Routes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coordinator.api.gate import Gate
 from coordinator.api.limits import Limits
@@ -12,6 +12,9 @@ from coordinator_sdk.errors import Exhausted, NoLeader, Stopping
 from coordinator_sdk.protocol.codec import CODECS, RequestDecoder
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
     from coordinator.api.dispatch import Dispatcher
     from coordinator.api.streaming import HttpStream
     from coordinator.api.websocket import WebSocketConnection
@@ -69,6 +72,8 @@ class Serving:
         decoders: Frame decoders by subprotocol.
         websockets: Every WebSocket, as keys.
         http_streams: Every stream over HTTP, as keys.
+        http2: Makes the protocol of a connection that begins with HTTP/2's preface, of the set
+            in which the server keeps its connections; None if it is not spoken.
     """
 
     def __init__(
@@ -89,7 +94,8 @@ class Serving:
         }
         self.websockets: dict[WebSocketConnection, None] = {}
         self.http_streams: dict[HttpStream, None] = {}
-        node.on_leaderless.append(self._send_away)
+        self.http2: Callable[[set[Any]], asyncio.Protocol] | None = None
+        node.group.absence.told.append(self._send_away)
 
     def _send_away(self) -> None:
         """Send the clients to other members: here is no leader, and perhaps there is one there.

@@ -177,7 +177,7 @@ def _serve(config: Config) -> int:
     gc.disable()  # What is loaded now stays; looking for garbage in it only costs time.
     from coordinator.api.server import CannotListen
     from coordinator.node.bootstrap import CannotJoin
-    from coordinator.node.node import MembershipEnded
+    from coordinator.node.group import MembershipEnded
     from coordinator.storage.errors import StorageError
     from coordinator.transport.errors import CannotListen as CannotListenToPeers
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coordinator_sdk.errors import NoLeader
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,13 +18,15 @@ class Absence:
     Args:
         raw: The consensus core.
         limit_ms: How long a member may be without a leader before it says so.
+
+    Attributes:
         told: Called once for each time that it has been without one for so long.
     """
 
-    def __init__(self, raw: RawNode, *, limit_ms: int, told: list[Callable[[], None]]) -> None:
+    def __init__(self, raw: RawNode, *, limit_ms: int) -> None:
         self._raw = raw
         self._limit_ms = limit_ms
-        self._told = told
+        self.told: list[Callable[[], None]] = []
         self._seen_ms = -1
         self._is_long = False
 
@@ -31,6 +35,11 @@ class Absence:
         """Whether nobody should wait here for a leader to come."""
         return self._is_long and not self._raw.lead
 
+    @property
+    def error(self) -> NoLeader:
+        """What those are told who ask here."""
+        return NoLeader("the cluster has no leader at the moment")
+
     def tick(self, now_ms: int) -> None:
         """Look whether there is a leader."""
         if self._raw.lead or self._seen_ms < 0:
@@ -38,5 +47,5 @@ class Absence:
             self._is_long = False
         elif not self._is_long and now_ms - self._seen_ms > self._limit_ms:
             self._is_long = True
-            for tell in self._told:
+            for tell in self.told:
                 tell()

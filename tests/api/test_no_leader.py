@@ -45,7 +45,7 @@ async def test_a_member_without_a_leader(tmp_path: Path):
         assert (await member.ask("PUT", "/v1/kv/a", b"1")).status == 200
         cluster.cut_off(name)
         gone = asyncio.Event()
-        member.node.on_leaderless.append(gone.set)
+        member.node.group.absence.told.append(gone.set)
         await gone.wait()
         async with member.web_socket(greet=False) as socket:
             refused = await socket.call(Hello())

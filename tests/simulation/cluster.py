@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from coordinator.config import Config
 from coordinator.domains import DOMAINS
 from coordinator.node.bootstrap import CannotJoin
-from coordinator.node.node import MembershipEnded, Node
+from coordinator.node.group import MembershipEnded
+from coordinator.node.node import Node
 from coordinator.raft import StateType
 from coordinator.storage.errors import LogDamaged, StorageError
 from coordinator.transport.memory import MemoryNetwork, MemorySwitchboard
@@ -251,10 +252,11 @@ class Cluster:
         return replace(config, initial_cluster=initial, initial_cluster_state=state)
 
     def add_host(self) -> Host:
-        """Set up one more machine, whose member is to join."""
+        """Set up one more machine, whose member is to join; it counts once that is allowed."""
         number = len(self.hosts) + 1
         name, url = f"n{number}", peer_url(number)
         host = Host(self, name, self._config(name, url, "", "existing"))
+        host.is_removed = True
         self.hosts.append(host)
         return host
 
