@@ -28,6 +28,8 @@ from coordinator.api.limits import Limits, limits_of
 from coordinator.api.pages import Pages, page_folder
 from coordinator.api.registry import DomainApi
 from coordinator.api.serving import Census, Serving
+from coordinator.etcd.services import http2
+from coordinator.etcd.services import services as etcd_services
 from coordinator.metrics import Metrics
 from coordinator_sdk.errors import CoordinatorError, InvalidRequest, NotFound
 
@@ -73,6 +75,9 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     ]
     dispatcher = Dispatcher(node, groups, limits)
     serving = Serving(node, dispatcher, config, limits, census)
+    backups = maintenance.Backups(node)
+    served = etcd_services(node, limits, backups)
+    serving.http2 = http2(serving, served)
     metrics = Metrics()
     health.register(metrics, serving)
     app = _Application(
@@ -86,6 +91,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     )
     app.state.node, app.state.dispatcher = node, dispatcher
     app.state.serving, app.state.metrics = serving, metrics
+    app.state.backups = backups
     app.state.pages = Pages(page_folder())
     for router in (
         keyspace_http.routes().router,

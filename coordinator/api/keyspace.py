@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import broken, guarded, timed_first
@@ -35,6 +35,9 @@ from coordinator_sdk.protocol.kv import (
     Txn,
     TxnResult,
 )
+
+if TYPE_CHECKING:
+    from coordinator.node.node import Node
 
 LEASES_PER_RENEWAL = 10_000
 JSON_KEYS_MAX = 10_000
@@ -104,7 +107,7 @@ def _answer_range(
         return
     try:
         keyspace = connection.node.keyspace
-        if op.range_end and not op.count_only and _is_large(keyspace, op):
+        if is_large_range(keyspace, op):
             connection.spawn(guarded(connection, id, _large_range(connection, id, op)))
             return
         found = keyspace.range(op)
@@ -118,7 +121,10 @@ def _answer_range(
         broken(connection, id, failure)
 
 
-def _is_large(keyspace: Keyspace, op: Range) -> bool:
+def is_large_range(keyspace: Keyspace, op: Range) -> bool:
+    """Whether a range takes so long to read that others should get their turn meanwhile."""
+    if op.count_only or not op.range_end:
+        return False
     if 0 < op.limit <= LARGE_KEYS and op.sort_order == SortOrder.NONE:
         return False
     return keyspace.stores[op.space].count(op.key, upper_bound(op.range_end)) > LARGE_KEYS
@@ -132,8 +138,17 @@ def _check_readable(keyspace: Keyspace, revision: int) -> None:
 
 
 async def _large_range(connection: Connection, id: int, op: Range) -> None:
-    """Answer a large range in slices, at the revision at which it began."""
-    node, loop = connection.node, asyncio.get_running_loop()
+    result = await read_in_slices(connection.node, op)
+    connection.answer(id, result.revision, result)
+
+
+async def read_in_slices(node: Node, op: Range) -> RangeResult:
+    """Read a large range in slices, at the revision at which it began.
+
+    Raises:
+        CoordinatorError: The revision cannot be read, or compaction overtook it.
+    """
+    loop = asyncio.get_running_loop()
     keyspace = node.keyspace
     at = op.revision or keyspace.revision
     _check_readable(keyspace, at)
@@ -150,8 +165,7 @@ async def _large_range(connection: Connection, id: int, op: Range) -> None:
             await asyncio.sleep(0)
             _check_readable(keyspace, at)
             deadline = loop.time() + SLICE_S
-    result = await filled(node, found)
-    connection.answer(id, result.revision, result)
+    return await filled(node, found)
 
 
 async def _fill_range(connection: Connection, id: int, found: Any) -> None:

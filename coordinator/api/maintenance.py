@@ -48,16 +48,8 @@ async def snapshot(request: Request) -> Response:
     It holds every change that was acknowledged before the request, unless there is no leader:
     then it holds what this member has. One is made at a time.
     """
-    app = request.app
-    lock = getattr(app.state, "backup_lock", None)
-    if lock is None:
-        lock = app.state.backup_lock = asyncio.Lock()
-    if lock.locked():
-        raise errors.Exhausted("another backup is being made; try again later", limit="backups")
-    node: Node = app.state.node
-    async with lock:
-        await _be_fresh(node)
-        status, file = await _save(node, backup_path(node.config.data_dir))
+    backups: Backups = request.app.state.backups
+    status, file = await backups.make()
     headers = {
         "content-length": str(status.size_bytes),
         "content-disposition": f'attachment; filename="snapshot-{status.revision}.db"',
@@ -67,6 +59,30 @@ async def snapshot(request: Request) -> Response:
         **standing(request),
     }
     return StreamingResponse(_chunks(file), 200, headers, "application/octet-stream")
+
+
+class Backups:
+    """Makes backups of a member, one at a time."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._lock = asyncio.Lock()
+
+    async def make(self) -> tuple[BackupStatus, BinaryIO]:
+        """Make a backup of what was acknowledged so far.
+
+        Returns:
+            What it holds, and its file, which is open and has no name: closed, it is gone.
+
+        Raises:
+            Exhausted: Another one is being made.
+            CoordinatorError: It cannot be made.
+        """
+        if self._lock.locked():
+            raise errors.Exhausted("another backup is being made; try again later", limit="backups")
+        async with self._lock:
+            await _be_fresh(self._node)
+            return await _save(self._node, backup_path(self._node.config.data_dir))
 
 
 async def _be_fresh(node: Node) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CLOSE_GRACE_S = 1.0
 """How long the other end may take to close."""
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""What a client says first that knows this port speaks HTTP/2; no request of HTTP/1.1 does."""
 _SAFE = (b"GET", b"HEAD", b"OPTIONS")
 
 
@@ -58,6 +60,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._body_bytes = 0
         self._refusal: tuple[CoordinatorError, int] | None = None
+        self._first_bytes: bytes | None = b"" if serving.http2 is not None else None
+        """What came while it could still become the preface of HTTP/2; None from then on."""
         self._arrival: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
@@ -89,6 +93,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._expect_nothing()
         self._is_admitted = False
         super().handle_websocket_upgrade()
+
+    def _handle_http2(self, data: bytes) -> None:
+        """Give the connection to HTTP/2, which counts it from now on."""
+        make = self._serving.http2
+        assert make is not None
+        self._expect_nothing()
+        self._is_admitted = False
+        self.connections.discard(self)
+        protocol = make(self.connections)
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        protocol.data_received(data)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Other upgrades are ignored, as HTTP allows."""
@@ -131,6 +147,14 @@ class HttpProtocol(HttpToolsProtocol):
         """Parse what arrived, within the limits."""
         if self._is_refused or self.transport.is_closing():
             return
+        if self._first_bytes is not None:
+            data = self._first_bytes + data
+            if HTTP2_PREFACE.startswith(data[: len(HTTP2_PREFACE)]):
+                self._first_bytes = data
+                if len(data) >= len(HTTP2_PREFACE):
+                    self._handle_http2(data)
+                return
+            self._first_bytes = None
         self._unset_keepalive_if_required()
         cycle: RequestResponseCycle | None = self.cycle
         if self._arrival is None and (cycle is None or cycle.response_complete):

@@ -79,6 +79,8 @@ def tls_context(config: Config) -> ssl.SSLContext:
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Browsers and scripts offer both and get the first; gRPC offers the other alone.
+    context.set_alpn_protocols(["http/1.1", "h2"])
     try:
         context.load_cert_chain(config.cert_file, config.key_file)
     except (OSError, ValueError) as error:

@@ -1,8 +1,8 @@
 """Backups: one file that any SQLite tool can read, and that proves itself unaltered.
 
-Imports this room only. A backup is a compact copy of the state database, followed by a trailer of
-40 bytes: a magic word and the SHA-256 of everything before the digest. SQLite ignores what lies
-behind its last page.
+Imports this room only. A backup is a compact copy of the state database, followed by a trailer: a
+magic word in a block of 512 bytes, and the SHA-256 of everything before the digest. SQLite ignores
+what lies behind its last page; clients of etcd expect whole blocks and a digest of a snapshot.
 
 Invariants: the file appears under its name only once it is complete and durable; a backup is never
 used before its digest has been checked.
@@ -32,7 +32,7 @@ from coordinator.storage.migrate import (
 from coordinator.storage.state import StateStore, decode_meta, encode_meta, select_meta
 from coordinator.storage.write_behind import WriteBehind
 
-MAGIC: Final = b"COORDBK1"
+MAGIC: Final = b"COORDBK1".ljust(512, b"\0")
 TRAILER_BYTES: Final = len(MAGIC) + hashlib.sha256().digest_size
 
 _CHUNK_BYTES: Final = 1 << 20

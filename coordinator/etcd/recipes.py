@@ -1,0 +1,221 @@
+"""What v3lock and v3election have in common: etcd's own recipe on user keys.
+
+Whoever wants something puts a key ``name/lease`` under its lease and waits until every key of
+that prefix that was created before it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from coordinator.etcd.status import SESSION_EXPIRED, told
+from coordinator.keyspace import check
+from coordinator_sdk.errors import CoordinatorError
+from coordinator_sdk.protocol.kv import (
+    Compare,
+    CompareResult,
+    CompareTarget,
+    Delete,
+    Event,
+    KeyValue,
+    LeaseGrant,
+    Put,
+    PutResult,
+    Range,
+    RangeResult,
+    SortOrder,
+    SortTarget,
+    Txn,
+    TxnResult,
+    Watch,
+)
+
+if TYPE_CHECKING:
+    from coordinator.api.registry import Caller
+    from coordinator.node.node import Node
+
+SESSION_TTL_S: Final = 60
+"""Of the lease of a call that brings none."""
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """Give the end of the range of all keys with a prefix."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes((trimmed[-1] + 1,)) if trimmed else b"\0"
+
+
+AGAIN_MS: Final = 1000
+"""Stands for the TTL when it could not be learnt."""
+
+
+def _settle(answer: asyncio.Future[Any], value: Any) -> None:
+    if not answer.done():
+        answer.set_result(value)
+
+
+class Recipe:
+    """One caller's part in a recipe.
+
+    Args:
+        node: The member.
+        caller: Who asks.
+        name: Of the lock or election.
+    """
+
+    def __init__(self, node: Node, caller: Caller, name: bytes) -> None:
+        self._node = node
+        self._who: dict[str, Any] = {"actor": caller.actor, "origin": caller.origin}
+        self.prefix = name + b"/"
+        self._end = prefix_end(self.prefix)
+
+    async def change(self, op: Any) -> Any:
+        """Propose an operation and wait for its result.
+
+        Raises:
+            CoordinatorError: It was refused.
+        """
+        check.check(op, strict=False)
+        return (await self._node.execute(op, **self._who)).result
+
+    async def read(self, op: Range) -> RangeResult:
+        """Read, linearizably.
+
+        Raises:
+            CoordinatorError: It cannot be read.
+        """
+        ready: asyncio.Future[CoordinatorError | None] = asyncio.get_running_loop().create_future()
+        self._node.read(partial(_settle, ready))
+        error = await ready
+        if error is not None:
+            raise error
+        found = self._node.keyspace.range(op)
+        assert isinstance(found, RangeResult), "the present needs no values of the past"
+        return found
+
+    async def ensure_lease(self, lease: int) -> int:
+        """Give the lease, or a new one if there is none.
+
+        Raises:
+            CoordinatorError: It cannot be granted.
+        """
+        if lease:
+            return lease
+        body = LeaseGrant(SESSION_TTL_S * 1000, secrets.randbits(62) + 1)
+        return int((await self._node.execute(body, **self._who)).result.lease)
+
+    async def enter(self, lease: int, value: bytes) -> tuple[bytes, int, int]:
+        """Put the key, unless it is there already.
+
+        Returns:
+            The key, its create revision, and the revision of the answer.
+
+        Raises:
+            CoordinatorError: The lease does not exist, for one.
+        """
+        key = self.prefix + b"%x" % lease
+        absent = Compare(int(CompareTarget.CREATE), int(CompareResult.EQUAL), key)
+        txn = Txn([absent], [Put(key, value, lease)], [Range(key)])
+        result: TxnResult = await self.change(txn)
+        first = result.responses[0]
+        if isinstance(first, PutResult):
+            return key, result.revision, result.revision
+        assert isinstance(first, RangeResult)
+        if first.kvs and first.kvs[0].value != value:
+            await self.change(Put(key, value, lease))
+        return key, first.kvs[0].create_revision, result.revision
+
+    async def wait_turn(self, key: bytes, created: int, lease: int) -> int:
+        """Wait until every earlier key is gone, keeping the lease alive meanwhile.
+
+        Args:
+            key: The own key.
+            created: Its create revision.
+            lease: Its lease.
+
+        Returns:
+            The revision at which that was seen.
+
+        Raises:
+            StatusError: The own key is gone.
+        """
+        keeping = asyncio.ensure_future(self._keep(lease))
+        try:
+            while True:
+                found = await self.read(
+                    Range(
+                        self.prefix,
+                        self._end,
+                        limit=1,
+                        sort_order=int(SortOrder.DESCEND),
+                        sort_target=int(SortTarget.CREATE),
+                        max_create_revision=created - 1,
+                    )
+                )
+                if not found.kvs:
+                    break
+                await self.gone(found.kvs[0].key, found.revision + 1)
+        finally:
+            keeping.cancel()
+        own = await self.read(Range(key))
+        if not own.kvs or own.kvs[0].create_revision != created:
+            raise told(SESSION_EXPIRED)
+        return own.revision
+
+    async def leave(self, key: bytes, created: int) -> None:
+        """Take the own key away again: its owner waits no more."""
+        same = Compare(int(CompareTarget.CREATE), int(CompareResult.EQUAL), key, created)
+        self._node.propose(Txn([same], [Delete(key)]), done=lambda outcome: None, **self._who)
+
+    async def first(self) -> KeyValue | None:
+        """Give the key that was created first: the owner's."""
+        return (await self.first_at())[0]
+
+    async def first_at(self) -> tuple[KeyValue | None, int]:
+        """Give the owner's key, and the revision at which it was read."""
+        found = await self.read(
+            Range(
+                self.prefix,
+                self._end,
+                limit=1,
+                sort_order=int(SortOrder.ASCEND),
+                sort_target=int(SortTarget.CREATE),
+            )
+        )
+        return (found.kvs[0] if found.kvs else None), found.revision
+
+    async def gone(self, key: bytes, start_revision: int) -> None:
+        """Wait until a key is deleted."""
+        await self.changed(Watch(key, start_revision=start_revision, no_put=True))
+
+    async def changed(self, op: Watch) -> list[Event]:
+        """Wait for the next events of a watch; none if history is gone before they were told."""
+        told_: asyncio.Future[list[Event]] = asyncio.get_running_loop().create_future()
+        hub = self._node.hub
+        watcher = hub.watch_local(
+            op,
+            lambda revision, events: _settle(told_, events),
+            lambda compact_revision: _settle(told_, []),
+        )
+        if hub.is_lagging:
+            self._node.catch_up()
+        try:
+            return await told_
+        finally:
+            hub.cancel(watcher.sink, watcher.stream)
+
+    async def _keep(self, lease: int) -> None:
+        """Renew the lease while its owner waits."""
+        while True:
+            ttl_ms: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+            def done(ttls: list[int] | CoordinatorError, ttl: Any = ttl_ms) -> None:
+                _settle(ttl, AGAIN_MS if isinstance(ttls, CoordinatorError) else ttls[0])
+
+            self._node.keepalive([lease], done)
+            left = await ttl_ms
+            if left <= 0:
+                return
+            await asyncio.sleep(left / 3000)

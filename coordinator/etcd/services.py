@@ -1,0 +1,64 @@
+"""All services, and what carries them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from coordinator.etcd.auth import Auth
+from coordinator.etcd.calls import Headers, Served, Shared
+from coordinator.etcd.elections import Elections
+from coordinator.etcd.grpc import GrpcFace
+from coordinator.etcd.http2 import Http2Connection
+from coordinator.etcd.identity import identify
+from coordinator.etcd.kv import KV
+from coordinator.etcd.leases import Leases
+from coordinator.etcd.locks import Locks
+from coordinator.etcd.maintenance import Maintenance
+from coordinator.etcd.members import Members
+from coordinator.etcd.messages import METHODS
+from coordinator.etcd.watches import Watches
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from coordinator.api.limits import Limits
+    from coordinator.api.maintenance import Backups
+    from coordinator.api.serving import Serving
+    from coordinator.etcd.calls import Converse, Unary
+    from coordinator.node.node import Node
+
+
+def services(node: Node, limits: Limits, backups: Backups) -> dict[str, Served]:
+    """Give every call that is served, by its path.
+
+    Args:
+        node: The member, started.
+        limits: What a client may ask.
+        backups: Makes the backups that snapshots are.
+    """
+    shared = Shared(node, Headers(node), limits)
+    leases, elections = Leases(shared), Elections(shared)
+    maintenance = Maintenance(shared, backups)
+    unary: dict[str, Unary] = {}
+    for one in (KV(shared), leases, Members(shared), maintenance, Auth(shared)):
+        unary |= one.calls()
+    unary |= Locks(shared).calls()
+    unary |= elections.calls()
+    streams: dict[str, Converse] = {}
+    for other in (Watches(shared), leases, maintenance, elections):
+        streams |= other.streams()
+    found = {path: Served(METHODS[path], unary=call) for path, call in unary.items()}
+    found |= {path: Served(METHODS[path], converse=call) for path, call in streams.items()}
+    return found
+
+
+def http2(serving: Serving, served: dict[str, Served]) -> Callable[[set[Any]], asyncio.Protocol]:
+    """Give what makes the protocol of a connection that speaks HTTP/2.
+
+    It takes every connection of the server, as uvicorn keeps them.
+    """
+    face = GrpcFace(served, identify)
+    serving.node.group.absence.told.append(face.leaderless)
+    return partial(Http2Connection, serving, face)
