@@ -69,8 +69,8 @@ class Administration:
             member=member_of(host),
         )
         if not await self._done(body, f"{host.name} is added"):
-            host.is_removed = True
             return
+        host.is_removed = False
         await asyncio.sleep(self.rng.random() * 0.5)
         if host.life is None:
             host.boot()

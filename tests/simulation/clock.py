@@ -21,15 +21,27 @@ class NothingLeft(Exception):
     """Somebody waits, and nothing will ever happen again."""
 
 
+class NoEnd(Exception):
+    """So much has happened that nothing sensible can be going on."""
+
+
+TURNS_MAX = 400_000
+"""Turns of the event loop in one run; a run takes less than a quarter of that."""
+
+
 class _Selector:
     """Lets time pass instead of waiting for files."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
+        self._turns = 0
 
     def select(self, timeout: float | None) -> list[Any]:
         if timeout is None:
             raise NothingLeft
+        self._turns += 1
+        if self._turns == TURNS_MAX:
+            raise NoEnd
         if timeout > 0:
             self._loop.now += timeout
         return []

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.keyspace.watch import WatchHub
+from coordinator.node.feeding import Feeding
 from coordinator.node.forward import Forwarding
 from coordinator.node.keepalive import Keepalive
-from coordinator.node.node import Node
 from coordinator.node.peers import Peers
 from coordinator.node.persistence import Persistence
 from coordinator.raft import follower
@@ -118,7 +118,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "read without waiting": Mutant(Replica, "read", reads.read_without_waiting),
     "skip events": Mutant(WatchHub, "publish", reads.skip_events),
-    "drop questions": Mutant(Node, "catch_up", reads.drop_questions),
+    "drop questions": Mutant(Feeding, "catch_up", reads.drop_questions),
     # State.
     "forget outcomes": Mutant(RequestTable, "find", state.forget_outcomes),
     "lose outcomes at restart": Mutant(RequestTable, "load", state.lose_outcomes_at_restart),

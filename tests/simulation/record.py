@@ -23,8 +23,12 @@ from coordinator.replica.machine import Applied
 from coordinator.replica.replica import Append, Effects, Replica
 from coordinator.wire.raft import Entry, Message, MessageType
 from tests.simulation.checkers.consensus import Consensus
+from tests.simulation.clock import NoEnd
 
 _encode = msgspec.msgpack.Encoder().encode
+
+MESSAGES_MAX = 300_000
+"""Messages between members in one run; a run takes less than a quarter of that."""
 
 
 @dataclass
@@ -70,6 +74,7 @@ class Record:
     denied: list[Any] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    messages: int = 0
     now: Any = None
     note: Callable[[str], None] = print
 
@@ -167,6 +172,9 @@ def recording(record: Record) -> Iterator[None]:
         return effects
 
     def add(links: Links, message: Message) -> None:
+        record.messages += 1
+        if record.messages > MESSAGES_MAX:
+            raise NoEnd(f"{MESSAGES_MAX} messages and no end")
         if message.type == MessageType.MSG_VOTE_RESP and not message.reject:
             record.consensus.voted(message)
         add_before(links, message)

@@ -17,7 +17,7 @@ from coordinator_sdk.protocol.kv import Put
 from tests.simulation import checkers
 from tests.simulation.administration import Administration
 from tests.simulation.client import Client
-from tests.simulation.clock import Life, NothingLeft, VirtualLoop
+from tests.simulation.clock import Life, NoEnd, NothingLeft, VirtualLoop
 from tests.simulation.cluster import Cluster, Host
 from tests.simulation.faults import Faults, Plan
 from tests.simulation.record import Record, listening, recording
@@ -125,6 +125,8 @@ class Run:
                 self.loop.run_until_complete(self._play())
         except NothingLeft:
             self.record.violate("everybody waits, and nothing will ever happen again")
+        except NoEnd:
+            self.record.violate("everybody is busy, and gets nowhere")
         finally:
             asyncio.set_event_loop(None)
             if was_collecting:

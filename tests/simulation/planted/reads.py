@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator.keyspace.watch import WatchHub
-from coordinator.node.node import Node
+from coordinator.node.feeding import Feeding
 from coordinator.replica.replica import Replica
 
 
@@ -17,7 +17,7 @@ def skip_events(publish: Any) -> Any:
 
 
 def drop_questions(catch_up: Any) -> Any:
-    def mutant(self: Node) -> None:
+    def mutant(self: Feeding) -> None:
         catch_up(self)
         self._fetches.clear()
 
