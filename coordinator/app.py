@@ -28,6 +28,8 @@ from coordinator.api.limits import Limits, limits_of
 from coordinator.api.pages import Pages, page_folder
 from coordinator.api.registry import DomainApi
 from coordinator.api.serving import Census, Serving
+from coordinator.etcd.gateway import Gateway
+from coordinator.etcd.identity import identify
 from coordinator.etcd.services import http2
 from coordinator.etcd.services import services as etcd_services
 from coordinator.metrics import Metrics
@@ -78,6 +80,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     backups = maintenance.Backups(node)
     served = etcd_services(node, limits, backups)
     serving.http2 = http2(serving, served)
+    gateway = Gateway(serving, served, identify)
     metrics = Metrics()
     health.register(metrics, serving)
     app = _Application(
@@ -89,6 +92,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
+    app.state.gateway = gateway
     app.state.node, app.state.dispatcher = node, dispatcher
     app.state.serving, app.state.metrics = serving, metrics
     app.state.backups = backups
@@ -117,7 +121,9 @@ class _Application(FastAPI):
         app: ASGIApp = super().__call__
         if scope["type"] == "http":
             field = _broken_text(scope)
-            if field is not None:
+            if Gateway.covers(scope["path"]):
+                app = self.state.gateway
+            elif field is not None:
                 error = InvalidRequest(f"{field}: is not UTF-8", field=field)
                 app = answer_error(error)
         await app(scope, receive, send)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from coordinator.api.gate import Gate
 from coordinator.api.limits import Limits
 from coordinator.config import Config
-from coordinator_sdk.errors import Exhausted, NoLeader, Stopping
+from coordinator_sdk.errors import CoordinatorError, Exhausted, NoLeader, Stopping
 from coordinator_sdk.protocol.codec import CODECS, RequestDecoder
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coordinator.api.dispatch import Dispatcher
-    from coordinator.api.streaming import HttpStream
     from coordinator.api.websocket import WebSocketConnection
     from coordinator.node.node import Node
 
@@ -60,6 +59,13 @@ class Census:
             del self._by_address[address]
 
 
+class StreamedAnswer(Protocol):
+    """A response over HTTP that goes on."""
+
+    def stop(self, error: CoordinatorError) -> None:
+        """End it."""
+
+
 class Serving:
     """The shared part.
 
@@ -93,7 +99,7 @@ class Serving:
             name: RequestDecoder(tuple(dispatcher.table), codec) for name, codec in CODECS.items()
         }
         self.websockets: dict[WebSocketConnection, None] = {}
-        self.http_streams: dict[HttpStream, None] = {}
+        self.http_streams: dict[StreamedAnswer, None] = {}
         self.http2: Callable[[set[Any]], asyncio.Protocol] | None = None
         node.group.absence.told.append(self._send_away)
 
@@ -105,7 +111,7 @@ class Serving:
         for one in list(self.websockets):
             one.send_away(NoLeader("the member has lost the leader"), "no leader")
 
-    def admit_stream(self, stream: HttpStream) -> None:
+    def admit_stream(self, stream: StreamedAnswer) -> None:
         """Register a stream over HTTP.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -134,7 +135,7 @@ class Maintenance:
         call.reply(self.headers.now() + answer.SerializeToString())
 
     async def _digest(self, revision: int) -> int:
-        """Compute the digest of the live keys at a revision, in slices; its 32 lowest bits."""
+        """Compute the digest of the live keys at a revision, in slices, in 32 bits."""
         loop = asyncio.get_running_loop()
         steps = self.node.keyspace.digest_steps(revision)
         deadline = loop.time() + SLICE_S
@@ -143,7 +144,7 @@ class Maintenance:
             try:
                 wanted = steps.send(values)
             except StopIteration as done:
-                return int(done.value) & 0xFFFF_FFFF
+                return zlib.crc32(int(done.value).to_bytes(16, "big"))
             values = await self.node.old_values(wanted) if wanted else None
             if loop.time() > deadline:
                 await asyncio.sleep(0)

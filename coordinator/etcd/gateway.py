@@ -1,0 +1,376 @@
+"""The JSON gateway: etcd's calls as ``POST /v3/...`` with JSON bodies.
+
+An ASGI application: uvicorn has read and checked the request already, with the limits of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from coordinator.etcd import jsonform
+from coordinator.etcd.calls import Call, Conversation, Served, guarded
+from coordinator.etcd.status import Code, StatusError, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from starlette.types import Message as AsgiMessage
+    from starlette.types import Receive, Scope, Send
+
+    from coordinator.api.serving import Serving
+    from coordinator.etcd.identity import Identify
+    from coordinator_sdk.errors import CoordinatorError
+
+PREFIXES: Final = ("/v3", "/v3beta")
+UNREAD_BYTES: Final = 1 << 20
+"""Bytes from which on a reader of a stream counts as slow."""
+_HTTP_STATUS: Final = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403,
+    Code.NOT_FOUND: 404,
+    Code.CANCELLED: 408,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.ALREADY_EXISTS: 409,
+    Code.ABORTED: 409,
+    Code.FAILED_PRECONDITION: 412,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.UNIMPLEMENTED: 501,
+    Code.UNAVAILABLE: 503,
+}
+_SERVICES: Final = {
+    "KV": {
+        "kv/range": "Range",
+        "kv/put": "Put",
+        "kv/deleterange": "DeleteRange",
+        "kv/txn": "Txn",
+        "kv/compaction": "Compact",
+    },
+    "Watch": {"watch": "Watch"},
+    "Lease": {
+        "lease/grant": "LeaseGrant",
+        "lease/revoke": "LeaseRevoke",
+        "lease/keepalive": "LeaseKeepAlive",
+        "lease/timetolive": "LeaseTimeToLive",
+        "lease/leases": "LeaseLeases",
+        "kv/lease/revoke": "LeaseRevoke",
+        "kv/lease/timetolive": "LeaseTimeToLive",
+        "kv/lease/leases": "LeaseLeases",
+    },
+    "Cluster": {
+        f"cluster/member/{name.lower()}": f"Member{name}"
+        for name in ("Add", "Remove", "Update", "List", "Promote")
+    },
+    "Maintenance": {
+        "maintenance/alarm": "Alarm",
+        "maintenance/status": "Status",
+        "maintenance/defragment": "Defragment",
+        "maintenance/hash": "Hash",
+        "maintenance/snapshot": "Snapshot",
+        "maintenance/transfer-leadership": "MoveLeader",
+    },
+    "Auth": {
+        "auth/enable": "AuthEnable",
+        "auth/disable": "AuthDisable",
+        "auth/authenticate": "Authenticate",
+        "auth/user/add": "UserAdd",
+        "auth/user/get": "UserGet",
+        "auth/user/list": "UserList",
+        "auth/user/delete": "UserDelete",
+        "auth/user/changepw": "UserChangePassword",
+        "auth/user/grant": "UserGrantRole",
+        "auth/user/revoke": "UserRevokeRole",
+        "auth/role/add": "RoleAdd",
+        "auth/role/get": "RoleGet",
+        "auth/role/list": "RoleList",
+        "auth/role/delete": "RoleDelete",
+        "auth/role/grant": "RoleGrantPermission",
+        "auth/role/revoke": "RoleRevokePermission",
+    },
+}
+_OTHERS: Final = {
+    "lock/lock": "/v3lockpb.Lock/Lock",
+    "lock/unlock": "/v3lockpb.Lock/Unlock",
+    "election/campaign": "/v3electionpb.Election/Campaign",
+    "election/proclaim": "/v3electionpb.Election/Proclaim",
+    "election/leader": "/v3electionpb.Election/Leader",
+    "election/observe": "/v3electionpb.Election/Observe",
+    "election/resign": "/v3electionpb.Election/Resign",
+}
+ROUTES: Final = _OTHERS | {
+    route: f"/etcdserverpb.{service}/{name}"
+    for service, routes in _SERVICES.items()
+    for route, name in routes.items()
+}
+"""The call behind every route, below one of the prefixes."""
+
+
+class GatewayCall(Call):
+    """One request."""
+
+    __slots__ = ("_deferred", "_is_lost", "_tasks", "_unread", "_wake", "error", "is_over", "items")
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self.is_over = False
+        self.error: StatusError | None = None
+        self.items: deque[bytes] = deque()
+        self._unread = 0
+        self._wake = asyncio.Event()
+        self._deferred: deque[Callable[[], None]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client reads too slowly to be sent more for now."""
+        return self._unread > UNREAD_BYTES
+
+    def reply(self, payload: bytes) -> None:
+        """Answer a unary call."""
+        self.send(payload)
+        self.finish()
+
+    def send(self, payload: bytes) -> None:
+        """Send an item of a stream."""
+        if not self.is_closed and not self.is_over:
+            self.items.append(payload)
+            self._unread += len(payload)
+            self._wake.set()
+
+    def finish(self) -> None:
+        """End a stream well."""
+        self.is_over = True
+        self._wake.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End the call with the status of an error."""
+        if not self.is_over:
+            self.error = status_of(error)
+            self.finish()
+
+    def stop(self, error: CoordinatorError) -> None:
+        """The server stops."""
+        self.fail(error)
+
+    def defer(self, work: Callable[[], None]) -> bool:
+        """Call ``work`` once the client has read what was sent; False if it has."""
+        if self.is_full:
+            self._deferred.append(work)
+        return self.is_full
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine that is cancelled with the call; its failure is the call's."""
+        if self.is_closed:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(guarded(self, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def item(self) -> bytes | None:
+        """Wait for the next item; None once there is no more."""
+        while not self.items:
+            if self.is_over:
+                return None
+            self._wake.clear()
+            await self._wake.wait()
+        payload = self.items.popleft()
+        self._unread -= len(payload)
+        while self._deferred and not self.is_full:
+            self._deferred.popleft()()
+        return payload
+
+    def close(self) -> None:
+        """The client has its answer, or is gone."""
+        self.is_closed = True
+        for task in list(self._tasks):
+            task.cancel()
+
+
+class Gateway:
+    """The application below both prefixes.
+
+    Args:
+        serving: What all connections share.
+        served: Every call by its path.
+        identify: Says who asks.
+    """
+
+    def __init__(self, serving: Serving, served: Mapping[str, Served], identify: Identify) -> None:
+        self._serving = serving
+        self._node = serving.node
+        self._identify = identify
+        self._routes = {route: served[path] for route, path in ROUTES.items()}
+
+    @staticmethod
+    def covers(path: str) -> bool:
+        """Whether a path is below one of the prefixes."""
+        return path.startswith("/v3") and path.split("/", 2)[1] in ("v3", "v3beta")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        path: str = scope["path"]
+        prefix = next((one for one in PREFIXES if path == one or path.startswith(one + "/")), "")
+        route = path[len(prefix) + 1 :]
+        served = self._routes.get(route)
+        if not route and path in PREFIXES:
+            moved = [(b"location", path.encode() + b"/")]
+            await _answer(send, 301, b"", b"text/plain; charset=utf-8", moved)
+        elif served is None:
+            await _answer(send, 404, b"Not Found\n", b"text/plain; charset=utf-8")
+        elif scope["method"] != "POST":
+            await _answer(send, 405, b"Method Not Allowed\n", b"text/plain; charset=utf-8")
+        else:
+            body = await _body(receive)
+            if body is not None:
+                await self._serve(served, scope, body, receive, send)
+
+    async def _serve(
+        self, served: Served, scope: Scope, body: bytes, receive: Receive, send: Send
+    ) -> None:
+        call = GatewayCall()
+        conversation: Conversation | None = None
+        try:
+            client = scope.get("client")
+            origin = f"{client[0]}:{client[1]}" if client else ""
+            call.caller = self._identify(_token(scope), origin)
+            if served.unary is not None:
+                served.unary(call, jsonform.from_json(served.method.request, body))
+            else:
+                self._serving.admit_stream(call)
+                assert served.converse is not None
+                conversation = served.converse(call)
+                for text in _objects(body):
+                    conversation.received(jsonform.from_json(served.method.request, text))
+                conversation.half_closed()
+        except Exception as error:
+            call.fail(error)
+        gone = asyncio.ensure_future(_until_gone(receive))
+        answering = asyncio.ensure_future(self._respond(served, call, send))
+        try:
+            await asyncio.wait({gone, answering}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            answering.cancel()
+            self._serving.http_streams.pop(call, None)
+            call.close()
+            if conversation is not None:
+                conversation.cancelled()
+        if answering.done() and not answering.cancelled():
+            answering.result()
+
+    async def _respond(self, served: Served, call: GatewayCall, send: Send) -> None:
+        payload = await call.item()
+        if served.unary is not None or payload is None:
+            if call.error is not None:
+                await _answer(send, _http_status(call.error), _error(call.error))
+            else:
+                await _answer(send, 200, _json(served, payload or b""))
+            return
+        await send(_start(200, b"application/json"))
+        while payload is not None:
+            line = b'{"result":' + _json(served, payload) + b"}\n"
+            await send({"type": "http.response.body", "body": line, "more_body": True})
+            if self._node.hub.is_lagging:
+                self._node.catch_up()
+            payload = await call.item()
+        last = b""
+        if call.error is not None:
+            last = b'{"error":' + _stream_error(call.error) + b"}\n"
+        await send({"type": "http.response.body", "body": last})
+
+
+def _json(served: Served, payload: bytes) -> bytes:
+    return jsonform.to_json(served.method.response.FromString(payload))
+
+
+def _http_status(error: StatusError) -> int:
+    return _HTTP_STATUS.get(error.code, 500)
+
+
+def _error(error: StatusError) -> bytes:
+    facts = {"error": error.message, "message": error.message, "code": int(error.code)}
+    return jsonform.encode(facts)
+
+
+def _stream_error(error: StatusError) -> bytes:
+    status = _http_status(error)
+    return jsonform.encode(
+        {
+            "grpc_code": int(error.code),
+            "http_code": status,
+            "message": error.message,
+            "http_status": _PHRASES.get(status, ""),
+        }
+    )
+
+
+_PHRASES: Final = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    412: "Precondition Failed",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+}
+
+
+def _token(scope: Scope) -> bytes:
+    found = dict(scope["headers"])
+    token: bytes = found.get(b"grpc-metadata-token") or found.get(b"authorization") or b""
+    return token
+
+
+def _objects(body: bytes) -> list[bytes]:
+    """Split the body of a stream: one message, or one on each line."""
+    lines = [line for line in body.splitlines() if line.strip()]
+    if len(lines) > 1 and all(line.lstrip()[:1] == b"{" for line in lines):
+        return lines
+    return [body]
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Read the body; None if the client has gone meanwhile."""
+    parts: list[bytes] = []
+    while True:
+        message: AsgiMessage = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _start(status: int, kind: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> Any:
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [
+            (b"content-type", kind),
+            (b"cache-control", b"no-store"),
+            *(headers or ()),
+        ],
+    }
+
+
+async def _answer(
+    send: Send,
+    status: int,
+    body: bytes,
+    kind: bytes = b"application/json",
+    headers: list[tuple[bytes, bytes]] | None = None,
+) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send(_start(status, kind, [length, *(headers or ())]))
+    await send({"type": "http.response.body", "body": body})
