@@ -72,16 +72,13 @@ class WebSocketConnection(asyncio.Protocol, Connection):
         self._buffer = bytearray()
         self._fragments: list[bytes] | None = None
         self._control_frames = 0
-        self._silence = 0.0
-        self._stalled_s = 0.0
-        self._stalled_at = 0
+        self._silence = self._stalled_s = 0.0
+        self._stalled_at = self._size = self._members = 0
         self._timer: asyncio.TimerHandle | None = None
         self._backlog: deque[Request[Any]] = deque()
         self._is_paused = False
         self._deferred: deque[Callable[[], None]] = deque()
         self._items: list[bytes] = []
-        self._size = 0
-        self._members = 0
 
     # ------------------------------------------------------------- coming and going
 
@@ -112,9 +109,8 @@ class WebSocketConnection(asyncio.Protocol, Connection):
 
     def shutdown(self) -> None:
         """The server stops: say so, and close."""
-        if self._is_open:
-            self.send_away(Stopping("the member is shutting down"), "shutting down")
-        else:
+        self.send_away(Stopping("the member is shutting down"), "shutting down")
+        if not self._is_open:
             self.transport.abort()
 
     def send_away(self, error: CoordinatorError, reason: str) -> None:

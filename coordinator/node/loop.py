@@ -110,6 +110,11 @@ class TurnLoop:
         self._ticker: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
 
+    @property
+    def oldest_write(self) -> Append | None:
+        """What was given to the log first of all that is not durable yet."""
+        return self._writes[0][0] if self._writes else None
+
     def start(self) -> None:
         """Begin to tick."""
         self._next_tick = self._loop.time()

@@ -18,6 +18,7 @@ from coordinator.node.group import Group
 from coordinator.node.loop import TurnLoop
 from coordinator.node.membership import publication
 from coordinator.node.persistence import Persistence
+from coordinator.node.stall import Stall
 from coordinator.node.surroundings import ThisMachine
 from coordinator.replica import membership
 from coordinator.replica.replica import Proposal, Replica
@@ -138,6 +139,11 @@ class Node:
             on_tick=self._tick,
             pressure=self._persistence,
             tick_ms=self.config.heartbeat_interval_ms,
+        )
+        self._stall = Stall(
+            limit_ms=2 * self.config.election_timeout_ms,
+            is_leader=lambda: self.replica.is_leader,
+            hand_over=lambda: self.group.membership.transfer(0, lambda answer: None),
         )
         self._loop.start()
         await self.group.start()
@@ -421,6 +427,7 @@ class Node:
     def _tick(self) -> None:
         self._persistence.tick()
         self.group.tick()
+        self._stall.tick(self.replica.now_ms, self._loop.oldest_write)
         if self.failure is not None:
             return
         if self.hub.is_lagging:
