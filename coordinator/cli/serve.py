@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = _resolve(arguments, os.environ)
         if arguments.command == "config":
             return _show(config, arguments.origin)
-        return _serve(config)
+        return serve(config)
     except ConfigError as error:
         for problem in error.problems:
             print(f"{PROGRAM}: {problem}", file=sys.stderr)
@@ -172,7 +172,19 @@ def _migrate(data_dir: str) -> int:
 # ---------------------------------------------------------------- serving
 
 
-def _serve(config: Config) -> int:
+def serve(config: Config, announce: Callable[[Config, Node], None] | None = None) -> int:
+    """Run a member until it is told to stop.
+
+    Args:
+        config: Its settings.
+        announce: Called once it serves; says so by default.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ConfigError: The settings cannot be used.
+    """
     _configure_logging(config.log_level)
     gc.disable()  # What is loaded now stays; looking for garbage in it only costs time.
     from coordinator.api.server import CannotListen
@@ -186,7 +198,7 @@ def _serve(config: Config) -> int:
     sys.setswitchinterval(0.0001)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(config))
+            return runner.run(_run(config, announce or _announce))
     except (*told, StorageError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
@@ -224,7 +236,7 @@ class _LineFormatter(logging.Formatter):
         return line
 
 
-async def _run(config: Config) -> int:
+async def _run(config: Config, announce: Callable[[Config, Node], None]) -> int:
     """Serve until told to stop, or until the member has failed."""
     from coordinator.api.server import Server, listen
     from coordinator.app import build_app
@@ -244,7 +256,7 @@ async def _run(config: Config) -> int:
         await server.startup()
         serving = asyncio.ensure_future(server.until_stopped())
         ended = asyncio.ensure_future(node.stopped.wait())
-        _announce(config, node)
+        announce(config, node)
         await asyncio.wait(
             {asyncio.ensure_future(stop.wait()), ended, serving},
             return_when=asyncio.FIRST_COMPLETED,
