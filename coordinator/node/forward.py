@@ -219,6 +219,8 @@ class Forwarding:
                 envelope.origin,
                 envelope.cause,
                 envelope.trace,
+                auth_revision=envelope.auth_revision,
+                scope=envelope.scope,
                 placed=placed,
             )
         )

@@ -70,6 +70,14 @@ async def load_machine(
     await _run(machine.requests.load_steps(rows, SLICE_CLIENTS), pause)
     for member, data in (await store.load_table("members")).items():
         machine.members[member] = msgspec.msgpack.decode(data, type=Member)
+    tables = {name: await store.load_table(name) for name in ("users", "roles", "api_keys")}
+    machine.auth.load(meta.get("auth"), tables)
+    begins: list[int] = []
+    async for records in store.load_records("audit", count):
+        begins += [revision for revision, _ in records]
+        if pause:
+            await pause()
+    machine.trail.load(meta.get("trail"), begins)
     return machine
 
 

@@ -296,5 +296,10 @@ def machine_batch(machine: Machine) -> StateBatch:
     for member in changes.members:
         known = machine.members.get(member)
         batch.put("members", member, None if known is None else msgspec.msgpack.encode(known))
+    for table, records in machine.auth.dump_changes().items():
+        for name, data in records.items():
+            batch.put(table, name, data)
+    for revision, data in machine.trail.dump_changes().items():
+        batch.put("audit", revision, data)
     batch.meta = machine.meta()
     return batch

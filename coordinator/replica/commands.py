@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from coordinator.keyspace import execute
 from coordinator.keyspace.records import SYSTEM, USER, upper_bound
 from coordinator.replica import membership
+from coordinator.replica.auth_commands import AUTH
 from coordinator.replica.entry import EntryTxn, check_id
 from coordinator.replica.members import Member
 from coordinator.replica.tickets import check_guard
@@ -148,7 +149,8 @@ def apply_timer_fire(txn: EntryTxn, command: TimerFire) -> None:
 def apply_client_register(txn: EntryTxn, command: ClientRegister) -> ClientRegister:
     """Give a client its id; known ones stay known."""
     check_id(command.client, "client")
-    known = not txn.machine.requests.register(command.client, txn.meta.index)
+    requests = txn.machine.requests
+    known = not requests.register(command.client, txn.meta.index, txn.meta.actor)
     return ClientRegister(command.client, "known" if known else "new")
 
 
@@ -217,6 +219,7 @@ CORE: dict[type[Any], Callable[[EntryTxn, Any], Any]] = {
     MemberUpdate: apply_member_update,
     QuotaSet: apply_quota_set,
     AlarmSet: apply_alarm_set,
+    **AUTH,
 }
 """Command type → function that applies it."""
 

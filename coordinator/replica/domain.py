@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
+from coordinator.replica.permission import Rule
 from coordinator.sessions import records
 from coordinator_sdk.errors import SessionNotFound
 from coordinator_sdk.protocol.kv import KeyValue
@@ -91,6 +92,8 @@ class Domain:
         on_timer: Called with the key of a timer that has run out.
         consuming: Commands to refuse while the quota is used up. Whatever gives something
             back, or must work in an emergency, does not belong here.
+        rules: What each of the domain's commands and queries needs of whoever asks. What has no
+            rule is denied to everybody while authentication is on.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Domain:
     on_lease_end: Callable[[DomainTxn, KeyValue], None] | None = None
     on_timer: Callable[[DomainTxn, bytes], None] | None = None
     consuming: tuple[type[Any], ...] = ()
+    rules: Mapping[type[Any], Rule] = field(default_factory=dict)
 
 
 def session_record(txn: DomainTxn, session: int) -> SessionRecord:

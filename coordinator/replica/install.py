@@ -101,6 +101,8 @@ def _outcome(machine: Machine, proposal: Proposal) -> Outcome:
             proposal.trace,
             machine.clock_ms,
             proposal.body,
+            proposal.auth_revision,
+            proposal.scope,
         )
     )
     if known is not None:

@@ -22,14 +22,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from coordinator.keyspace.auth import AuthStore
 from coordinator.keyspace.keyspace import Keyspace
 from coordinator.keyspace.records import Events, Row, row_of
 from coordinator.keyspace.transaction import Commit
-from coordinator.replica import commands, membership
+from coordinator.replica import commands, membership, permissions
 from coordinator.replica.domain import Domain, Meta
 from coordinator.replica.entry import EntryTxn
 from coordinator.replica.requests import Outcome, RequestTable, StoredOutcome
 from coordinator.replica.timers import TimerRecord, TimerTable
+from coordinator.replica.trail import Trail
 from coordinator.wire import systemkey
 from coordinator.wire.command import CommandCodec, Envelope
 from coordinator.wire.raft import ConfState, Entry
@@ -108,11 +110,19 @@ class Machine:
         self.domains = {domain.name: domain for domain in domains}
         self.applies: dict[type[Any], Any] = dict(commands.CORE)
         self.consuming: frozenset[type[Any]] = frozenset(commands.CONSUMING)
+        rules = dict(permissions.CORE_RULES)
         for domain in domains:
             self.applies.update(domain.commands)
             self.consuming |= frozenset(domain.consuming)
-        self.codec = CommandCodec((*self.applies, *membership.CHANGES))
+            rules |= domain.rules
+        self.rules = rules
+        """What each command and query needs of whoever asks."""
+        kinds = (*self.applies, *membership.CHANGES)
+        self._operations = {kind: str(kind.__struct_config__.tag) for kind in kinds}
+        self.codec = CommandCodec(kinds)
         self.keyspace = keyspace or Keyspace()
+        self.auth = AuthStore()
+        self.trail = Trail()
         self.requests = RequestTable(_result_types(self.applies))
         self.timers = TimerTable()
         self.members: dict[int, Member] = {}
@@ -156,6 +166,8 @@ class Machine:
             "hooks": _encode(list(self.hooks)),
             "alarms": [list(alarm) for alarm in self.alarms],
             "removed": list(self.removed),
+            "auth": self.auth.meta(),
+            "trail": self.trail.meta(),
         }
 
     def load_meta(self, meta: dict[str, Any]) -> None:
@@ -191,6 +203,8 @@ class Machine:
             self.clock_ms = envelope.clock_ms
         if envelope.client and (known := self.known(envelope)) is not None:
             return self._finish(entry, None, known)
+        if self.auth.enabled and (refused := self.refused(envelope)) is not None:
+            return self._finish(entry, envelope, refused)
         meta = Meta(
             entry.index,
             entry.term,
@@ -245,13 +259,27 @@ class Machine:
 
     def known(self, envelope: Envelope[Any]) -> Outcome | None:
         """Give the outcome of an earlier try, or the refusal to try, or None for a first try."""
+        if self.auth.enabled and not envelope.actor:
+            return self.refused(envelope)
         try:
             stored = self.requests.find(
-                envelope.client, envelope.sequence, envelope.body, envelope.floor
+                envelope.client,
+                envelope.sequence,
+                envelope.body,
+                envelope.floor,
+                envelope.actor,
             )
         except (NotApplied, OutcomeUnknown) as error:
             return self.refusal(error)
         return None if stored is None else _outcome_of(stored)
+
+    def refused(self, envelope: Envelope[Any]) -> Outcome | None:
+        """Give the refusal of a command that its sender may not give; None if it may."""
+        try:
+            permissions.judge(self, envelope)
+        except NotApplied as error:
+            return self.refusal(error)
+        return None
 
     def refusal(self, error: Any) -> Outcome:
         """Give the outcome of a command that was refused."""
@@ -284,10 +312,17 @@ class Machine:
             self.changes.versions += [
                 row_of(space, sub, event) for sub, (space, event) in enumerate(events)
             ]
+        if events and envelope is not None:
+            operation = self._operations[type(envelope.body)]
+            self.trail.note(self.keyspace.revision, envelope, operation, self.clock_ms)
         self._extend_chain(outcome, commit.digests)
         # Cheaper than asking the keyspace with every entry.
-        if self.keyspace.compact_revision and self.keyspace.is_sweepable:
-            self.changes.dropped += self.keyspace.sweep(SWEEP_PER_ENTRY)
+        compact_revision = self.keyspace.compact_revision
+        if compact_revision:
+            if self.keyspace.is_sweepable:
+                self.changes.dropped += self.keyspace.sweep(SWEEP_PER_ENTRY)
+            if self.trail.is_sweepable(compact_revision):
+                self.trail.sweep(compact_revision, SWEEP_PER_ENTRY)
         return Applied(entry.index, outcome, events)
 
     def _extend_chain(self, outcome: Outcome | None, digests: Sequence[int]) -> None:
@@ -299,6 +334,10 @@ class Machine:
             parts.append(outcome.error[0].encode())
         # One call over the whole: several of them cost more than the hashing.
         self.chain = blake2b(b"".join(parts), digest_size=16).digest()
+
+    def chain_auth(self) -> None:
+        """Make the chain tell of a change of users, roles or keys, which has no revision."""
+        self.chain = blake2b(self.chain + self.auth.take_effects(), digest_size=16).digest()
 
     def apply_conf_change(self, entry: Entry, decision: Decision, conf_state: ConfState) -> Applied:
         """Book an entry that changed the configuration of the group, or was refused to.

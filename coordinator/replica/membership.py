@@ -89,6 +89,8 @@ def decide(machine: Machine, change: AnyConfChange) -> Decision:
     machine.clock_ms = max(machine.clock_ms, envelope.clock_ms)
     if envelope.client and (known := machine.known(envelope)) is not None:
         return Decision(_NOBODY, None, known)
+    if machine.auth.enabled and (refused := machine.refused(envelope)) is not None:
+        return Decision(_NOBODY, envelope, refused)
     try:
         check(machine, envelope.body)
     except NotApplied as error:

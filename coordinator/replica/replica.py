@@ -13,7 +13,6 @@ Callbacks given to ``propose`` and ``read`` run inside ``apply``, ``turn`` or ``
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
@@ -81,6 +80,8 @@ class Proposal(Struct, gc=False):
     placed: Placing | None = None
     """For one that another member waits for: told (index, term, None) once it is proposed, else
     (0, 0, error), with None for the error if another leader may have it."""
+    auth_revision: int = 0
+    scope: str = ""
     in_doubt: bool = False
     """Whether an earlier try may be in the log. It has a request id, so it can be tried again."""
 
@@ -294,7 +295,8 @@ class Replica:
         effects = Effects([], self._outgoing)
         self._outgoing = []
         raw = self.raw
-        while raw.has_ready():
+        more = raw.has_ready()
+        while more:
             ready = raw.ready()
             if ready.soft_state is not None:
                 self._note_role()
@@ -316,6 +318,9 @@ class Replica:
                 self._confirm_round(state.index, state.context)
             if ready.read_states and self._reads and not self._round_reads and self._may_read():
                 self._start_round()
+            # It has taken along all there was, but for committed entries, if they are too many:
+            # the others come once these are applied.
+            more = bool(ready.read_states) and raw.has_ready()
         return effects
 
     def _append_of(self, message: Message, *, must_sync: bool) -> Append:
@@ -377,6 +382,8 @@ class Replica:
                 proposal.trace,
                 max(self.wall_ms, machine.clock_ms),
                 proposal.body,
+                proposal.auth_revision,
+                proposal.scope,
             )
         )
 
@@ -459,9 +466,10 @@ class Replica:
             if message.to != raw.id:
                 self._outgoing.append(message)
                 continue
-            # What was written since this member was removed is no longer counted.
-            with contextlib.suppress(StepPeerNotFound):
+            try:
                 raw.step(message)
+            except StepPeerNotFound:
+                pass  # What was written since this member was removed is no longer counted.
 
     @property
     def has_work(self) -> bool:

@@ -72,17 +72,19 @@ class StoredOutcome(Struct):
 
 
 class ClientRow(Struct, array_like=True):
-    """A client's row in the state database."""
+    """A client's row in the state database. ``actor`` is the user that it belongs to, if any."""
 
     floor: int
     last_index: int
     records: list[tuple[int, int, str, int, tuple[str, str, dict[str, Any]] | None, bool, Raw]]
+    actor: str = ""
 
 
 class _Client:
-    __slots__ = ("floor", "last_index", "records")
+    __slots__ = ("actor", "floor", "last_index", "records")
 
-    def __init__(self, floor: int, last_index: int) -> None:
+    def __init__(self, floor: int, last_index: int, actor: str = "") -> None:
+        self.actor = actor
         self.floor = floor
         self.last_index = last_index
         self.records: dict[int, StoredOutcome] = {}
@@ -119,11 +121,17 @@ class RequestTable:
         """Tell whether a client is registered."""
         return client in self._clients
 
-    def register(self, client: int, index: int) -> bool:
-        """Make a client known; False if it was known."""
-        if client in self._clients:
-            return False
-        self._clients[client] = _Client(0, index)
+    def register(self, client: int, index: int, actor: str = "") -> bool:
+        """Make a client known; False if it was known.
+
+        The id of another user's client is given away with nothing behind it.
+        """
+        known = self._clients.get(client)
+        if known is not None:
+            if not actor or known.actor in ("", actor):
+                return False
+            del self._clients[client]
+        self._clients[client] = _Client(0, index, actor)
         self._newest = client
         self._changed[client] = None
         if len(self._clients) > CLIENTS_MAX:
@@ -133,7 +141,7 @@ class RequestTable:
         return True
 
     def find(
-        self, client: int, sequence: int, body: object, floor: int = 0
+        self, client: int, sequence: int, body: object, floor: int = 0, actor: str = ""
     ) -> StoredOutcome | None:
         """Look for an earlier try of this request.
 
@@ -142,18 +150,22 @@ class RequestTable:
             sequence: Number of the request.
             body: The command.
             floor: The client no longer asks for outcomes below this number.
+            actor: The user that asks; empty while authentication is off.
 
         Returns:
             Its outcome, or None if this is the first try.
 
         Raises:
-            OutcomeUnknown: The client is not, or no longer, known.
+            OutcomeUnknown: The client is not, or no longer, known, or is another user's.
             RequestReused: The number is below the client's floor, or was used for another
                 command.
             NotApplied: The client has too many changes in flight.
         """
         known = self._clients.get(client)
-        if known is None:
+        if known is not None and actor and not known.actor:
+            known.actor = actor
+            self._changed[client] = None
+        if known is None or (actor and known.actor != actor):
             raise OutcomeUnknown(
                 "this client is not known to the cluster (any more): whether an earlier try of "
                 "the request was applied can't be told",
@@ -228,7 +240,7 @@ class RequestTable:
                 yield
 
     def _take_in(self, client: int, row: ClientRow) -> None:
-        known = self._clients[client] = _Client(row.floor, row.last_index)
+        known = self._clients[client] = _Client(row.floor, row.last_index, row.actor)
         self._newest = client
         for sequence, digest, tag, revision, error, truncated, raw in row.records:
             kind = self._result_types.get(tag, Any)
@@ -290,4 +302,5 @@ def _row_of(known: _Client) -> ClientRow:
             )
             for sequence, stored in known.records.items()
         ],
+        known.actor,
     )

@@ -65,6 +65,9 @@ def begin_anew(
         txn.keys.revoke_lease(session)
     _tell_domains(machine, txn)
     machine._finish(entry, None, None, txn.commit())
+    # Who did it is known of what is left of the past no more, and no old token counts.
+    machine.trail.clear()
+    machine.auth.token_keys.clear()
     return len(sessions)
 
 

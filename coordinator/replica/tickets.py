@@ -16,7 +16,7 @@ and one revision: no polling, no herd, first come first served.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -40,6 +40,7 @@ from coordinator_sdk.protocol.tickets import (
 )
 
 if TYPE_CHECKING:
+    from coordinator.replica.permission import Records
     from coordinator_sdk.protocol.kv import Guard, KeyValue
 
 ENDED_TICKET_KEPT_MS = 60_000
@@ -140,6 +141,11 @@ def check_guard(txn: DomainTxn, guard: Guard) -> None:
             token=guard.token,
             live_token=record.create_revision if record else 0,
         )
+
+
+def owner_of(records: Records, request: Any) -> list[int]:
+    """Give the session that a request names, for which only its user may ask."""
+    return [request.session]
 
 
 class TicketQueue:
@@ -338,6 +344,16 @@ class TicketQueue:
             return False
         self._leave(txn, namespace, name, found.order, CANCELLED, "cancelled")
         return True
+
+    def owners(self, records: Records, request: Any) -> list[int]:
+        """Give the sessions that a ticket hangs on; none if there is no such ticket."""
+        namespace, name, ticket = request.namespace, request.name, request.ticket
+        held = records.get(holder_key(self.domain, namespace, name))
+        found = records.get(ticket_key(self.domain, namespace, name, ticket))
+        sessions = [] if found is None else [found.lease]
+        if held is not None and decode_holder(held.value).ticket == ticket:
+            sessions.append(held.lease)
+        return sessions
 
     def on_timer(self, txn: DomainTxn, key: bytes) -> None:
         """A waiter's deadline has passed, or an ended ticket may be forgotten."""

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateTable
 
-SCHEMA_REVISIONS: Final = ("0001",)
+SCHEMA_REVISIONS: Final = ("0001", "0002")
 """All migrations, oldest first; checked against the scripts by a test."""
 
 SCHEMA_HEAD: Final = SCHEMA_REVISIONS[-1]
@@ -72,6 +72,8 @@ RECORD_TABLES: Final[dict[str, Table]] = {
         _record_table("users", "name", Text),
         _record_table("roles", "name", Text),
         _record_table("alarms", "key", LargeBinary),
+        _record_table("api_keys", "id", Integer),
+        _record_table("audit", "revision", Integer),
     )
 }
 """Tables of one key and one opaque value: what is not keyed by revision."""

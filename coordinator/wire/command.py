@@ -35,6 +35,8 @@ class Envelope(Struct, Generic[Body], array_like=True):
         trace: W3C trace parent, or empty.
         clock_ms: The leader's wall clock when it proposed; never runs backwards.
         body: The command itself.
+        auth_revision: The revision of users and roles at which the actor proved to be itself.
+        scope: What the actor is limited to: one of its roles, or what an API key allows.
     """
 
     format: int
@@ -47,6 +49,8 @@ class Envelope(Struct, Generic[Body], array_like=True):
     trace: str
     clock_ms: int
     body: Body
+    auth_revision: int = 0
+    scope: str = ""
 
 
 class LeaseExpire(Struct, array_like=True, tag="leases.expire"):
@@ -102,6 +106,16 @@ class AlarmSet(Struct, array_like=True, tag="alarms.set"):
     member: Id
     alarm: str
     active: bool
+
+
+class TokenKeyAdd(Struct, array_like=True, tag="auth.token_key"):
+    """Sign tokens with another secret from now on, where the configuration names no key."""
+
+    name: str
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"TokenKeyAdd(name={self.name!r}, secret=***)"
 
 
 class UnknownCommand(Exception):

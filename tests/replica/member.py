@@ -202,9 +202,9 @@ class Member:
         assert isinstance(error, CoordinatorError)
         return error
 
-    def register(self, client: int) -> int:
+    def register(self, client: int, **who: Any) -> int:
         """Make a client known."""
-        self.execute(ClientRegister(client))
+        self.execute(ClientRegister(client), **who)
         return client
 
     def open_session(self, session: int, ttl_ms: int = 10_000) -> int:
@@ -279,4 +279,11 @@ def state_of(machine: Machine) -> dict[str, Any]:
         "configuration": machine.conf_state,
         "alarms": list(machine.alarms),
         "quota": machine.quota_bytes,
+        "auth": (
+            machine.auth.meta(),
+            sorted(machine.auth.users.items()),
+            sorted(machine.auth.roles.items()),
+            sorted(machine.auth.api_keys.items()),
+        ),
+        "trail": (machine.trail.meta(), machine.trail.begins()),
     }

@@ -37,7 +37,9 @@ def test_no_command_stops_a_member(kind: type[Any], data: st.DataObject):
     assert len(answer.outcomes) == 1
     member.advance(300)
     member.faults.clear()
-    member.register(4)
+    enabled = member.machine.auth.enabled
+    root = {"actor": "root", "auth_revision": member.machine.auth.revision} if enabled else {}
+    member.register(4, **root)
     member.restart(saves=True)
     assert rows_fit(member)
     member.restart()

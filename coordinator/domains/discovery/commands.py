@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from coordinator.domains.discovery import model
 from coordinator.domains.discovery.model import MemberRecord, TokenRecord
 from coordinator.replica.domain import Domain, DomainTxn
+from coordinator.replica.permission import Place, Rule, allowed
 from coordinator.wire import systemkey
 from coordinator_sdk.errors import AlreadyExists, Conflict, Exhausted
 from coordinator_sdk.protocol.discovery import (
+    DiscoveryGet,
     DiscoveryInfo,
     DiscoveryMember,
     DiscoveryNew,
@@ -114,9 +118,17 @@ def on_timer(txn: DomainTxn, key: bytes) -> None:
     txn.set_timer(key, model.REMEMBERED_MS)
 
 
+RULES: dict[type[Any], Rule] = {
+    DiscoveryNew: allowed("discovery:create", at=Place("")),
+    # Who has the token needs no name for it.
+    DiscoveryRegister: allowed("discovery:join", at=Place("")),
+    DiscoveryGet: allowed("discovery:join", at=Place("")),
+}
+
 DOMAIN = Domain(
     model.DOMAIN,
     commands={DiscoveryNew: apply_new, DiscoveryRegister: apply_register},
     on_timer=on_timer,
     consuming=(DiscoveryNew, DiscoveryRegister),
+    rules=RULES,
 )

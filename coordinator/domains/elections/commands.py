@@ -5,15 +5,22 @@ The queue of candidates, with its invariants, is `coordinator.replica.tickets`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from coordinator.domains.elections import model
 from coordinator.replica.domain import Domain, DomainTxn
-from coordinator.replica.tickets import TicketQueue, Waiter, decode_holder
+from coordinator.replica.permission import Rule, allowed, listing
+from coordinator.replica.tickets import TicketQueue, Waiter, decode_holder, owner_of
 from coordinator_sdk.protocol.elections import (
     ElectionCampaign,
     ElectionCancel,
+    ElectionGet,
+    ElectionList,
+    ElectionObserve,
     ElectionProclaim,
     ElectionResign,
     ElectionResult,
+    ElectionTicket,
 )
 from coordinator_sdk.protocol.tickets import TicketState
 
@@ -62,6 +69,17 @@ def apply_cancel(txn: DomainTxn, command: ElectionCancel) -> ElectionResult:
     return ElectionResult(txn.revision - 1, done=False)
 
 
+RULES: dict[type[Any], Rule] = {
+    ElectionCampaign: allowed("election:campaign", owners=owner_of),
+    ElectionProclaim: allowed("election:campaign", owners=owner_of),
+    ElectionResign: allowed("election:campaign", owners=owner_of),
+    ElectionCancel: allowed("election:campaign", owners=QUEUE.owners, operate="election:operate"),
+    ElectionTicket: allowed("election:campaign", "election:read"),
+    ElectionGet: allowed("election:read"),
+    ElectionList: listing("election:read", "elections", "name"),
+    ElectionObserve: allowed("election:read"),
+}
+
 DOMAIN = Domain(
     model.DOMAIN,
     commands={
@@ -72,4 +90,5 @@ DOMAIN = Domain(
     },
     on_lease_end=QUEUE.on_lease_end,
     on_timer=QUEUE.on_timer,
+    rules=RULES,
 )

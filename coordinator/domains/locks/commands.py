@@ -5,15 +5,21 @@ The queue itself, with its invariants, is `coordinator.replica.tickets`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from coordinator.domains.locks import model
 from coordinator.replica.domain import Domain, DomainTxn
-from coordinator.replica.tickets import TicketQueue, Waiter
+from coordinator.replica.permission import Rule, allowed, listing
+from coordinator.replica.tickets import TicketQueue, Waiter, owner_of
 from coordinator_sdk.protocol.locks import (
     LockAcquire,
     LockCancel,
     LockForceRelease,
+    LockGet,
+    LockList,
     LockRelease,
     LockReleaseResult,
+    LockTicket,
 )
 from coordinator_sdk.protocol.tickets import TicketState
 
@@ -57,6 +63,16 @@ def apply_force_release(txn: DomainTxn, command: LockForceRelease) -> LockReleas
     return LockReleaseResult(txn.revision)
 
 
+RULES: dict[type[Any], Rule] = {
+    LockAcquire: allowed("lock:acquire", owners=owner_of),
+    LockRelease: allowed("lock:acquire", owners=owner_of),
+    LockCancel: allowed("lock:acquire", owners=QUEUE.owners, operate="lock:force-release"),
+    LockForceRelease: allowed("lock:force-release"),
+    LockTicket: allowed("lock:acquire", "lock:read"),
+    LockGet: allowed("lock:read"),
+    LockList: listing("lock:read", "locks", "name"),
+}
+
 DOMAIN = Domain(
     model.DOMAIN,
     commands={
@@ -67,4 +83,5 @@ DOMAIN = Domain(
     },
     on_lease_end=QUEUE.on_lease_end,
     on_timer=QUEUE.on_timer,
+    rules=RULES,
 )

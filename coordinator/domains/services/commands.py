@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from coordinator.domains.services import model
 from coordinator.replica.domain import Domain, DomainTxn, session_record
+from coordinator.replica.permission import Place, Records, Rule, allowed, empty_means_all, listing
 from coordinator_sdk.errors import NotFound
 from coordinator_sdk.protocol.services import (
     MAINTENANCE,
     Instance,
     ServiceDeregister,
+    ServiceDiscover,
+    ServiceList,
     ServiceRegister,
     ServiceRegisterResult,
     ServiceResult,
     ServiceSetStatus,
+    ServiceWatch,
 )
 
 
@@ -86,6 +92,31 @@ def apply_set_status(txn: DomainTxn, command: ServiceSetStatus) -> ServiceResult
     return ServiceResult(txn.revision)
 
 
+def _owners(records: Records, request: Any) -> list[int]:
+    """Give the sessions of an instance: that of its record, and that of the request."""
+    key = model.instance_key(request.namespace, request.service, request.instance)
+    record = records.get(key)
+    sessions = [] if record is None else [record.lease]
+    if type(request) is ServiceRegister:
+        sessions.append(request.session)
+    return sessions
+
+
+_SERVICE = Place("service")
+
+RULES: dict[type[Any], Rule] = {
+    ServiceRegister: allowed("service:register", at=_SERVICE, owners=_owners),
+    ServiceDeregister: allowed(
+        "service:register", at=_SERVICE, owners=_owners, operate="service:operate"
+    ),
+    ServiceSetStatus: allowed(
+        "service:register", at=_SERVICE, owners=_owners, operate="service:operate"
+    ),
+    ServiceDiscover: allowed("service:read", at=_SERVICE),
+    ServiceList: listing("service:read", "services", "service"),
+    ServiceWatch: allowed("service:read", at=Place("service", prefix_of=empty_means_all)),
+}
+
 DOMAIN = Domain(
     model.DOMAIN,
     commands={
@@ -93,4 +124,5 @@ DOMAIN = Domain(
         ServiceDeregister: apply_deregister,
         ServiceSetStatus: apply_set_status,
     },
+    rules=RULES,
 )

@@ -12,18 +12,26 @@ older, plus one tick for each change of leader, which starts the running tick an
 
 from __future__ import annotations
 
+from typing import Any
+
 from coordinator.domains.topics import model
 from coordinator.domains.topics.model import MessageRecord, TopicRecord
 from coordinator.replica.domain import Domain, DomainTxn
+from coordinator.replica.permission import Place, Records, Rule, allowed, empty_means_all, listing
 from coordinator.replica.tickets import check_guard
 from coordinator.wire import systemkey
 from coordinator_sdk.protocol.topics import (
     Retention,
     TopicCreate,
     TopicDelete,
+    TopicGet,
+    TopicList,
     TopicPublish,
     TopicPublishResult,
+    TopicRead,
     TopicResult,
+    TopicSubscribe,
+    TopicSubscribers,
 )
 
 AGE_TICKS = 8
@@ -280,6 +288,33 @@ def _trim(txn: DomainTxn, namespace: str, topic: str, record: TopicRecord) -> No
         txn.cancel_timer(key)
 
 
+def pattern_prefix(pattern: str) -> tuple[str, bool]:
+    """Give what all topics begin with that a pattern may stand for, and whether it is one."""
+    for position, token in enumerate(tokens := pattern.split(".")):
+        if token in ("*", ">"):
+            return "".join(f"{one}." for one in tokens[:position]), True
+    return pattern, False
+
+
+def _session(records: Records, request: TopicSubscribe) -> list[int]:
+    return [request.session] if request.session else []
+
+
+_TOPIC = Place("topic")
+
+RULES: dict[type[Any], Rule] = {
+    TopicCreate: allowed("topic:operate", at=_TOPIC),
+    TopicDelete: allowed("topic:operate", at=_TOPIC),
+    TopicPublish: allowed("topic:publish", at=_TOPIC, guarded=True),
+    TopicSubscribe: allowed(
+        "topic:subscribe", at=Place("pattern", prefix_of=pattern_prefix), owners=_session
+    ),
+    TopicGet: allowed("topic:subscribe", "topic:operate", at=_TOPIC),
+    TopicList: listing("topic:subscribe", "topics", "topic"),
+    TopicRead: allowed("topic:subscribe", at=_TOPIC),
+    TopicSubscribers: allowed("topic:operate", at=Place("topic", prefix_of=empty_means_all)),
+}
+
 DOMAIN = Domain(
     model.DOMAIN,
     commands={
@@ -289,4 +324,5 @@ DOMAIN = Domain(
     },
     on_timer=on_timer,
     consuming=(TopicCreate, TopicPublish),
+    rules=RULES,
 )
