@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.measure import disk_sync, machine_facts
+from tests.drill.catchup import catchup
 from tests.drill.failover import failover
 from tests.drill.partition import partition
 from tests.drill.powercut import powercut
@@ -24,6 +25,7 @@ from tests.drill.powercut import powercut
 RESULTS = Path(__file__).resolve().parents[2] / "drill-results"
 
 DRILLS: dict[str, Callable[[Path], Coroutine[Any, Any, dict[str, Any]]]] = {
+    "catchup": catchup,
     "failover": failover,
     "partition": partition,
     "powercut": powercut,
