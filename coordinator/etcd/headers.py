@@ -1,8 +1,7 @@
-"""Header blocks of requests: decoded with HPACK, checked, and told in one object.
+"""The headers of a request: checked as HTTP/2 demands, and told in one object. Pure.
 
 Clients send the same headers with every call, and after the first call as a few indexes. Such a
-block is looked up in a table, which is forgotten whenever a block may have changed what the
-indexes mean.
+block is looked up, as long as the indexes mean the same.
 """
 
 from __future__ import annotations
@@ -10,31 +9,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import hpack
-from hpack.exceptions import HPACKError, OversizedHeaderListError
+from coordinator.etcd.blocks import BAD, KEPT, PSEUDO, BlockDecoder, Header
+from coordinator.etcd.frames import H2Error, StreamBroken
 
-from coordinator.etcd.frames import ConnectionBroken, H2Error, StreamBroken
-
-HEADER_TABLE_BYTES: Final = 4096
 KNOWN_MAX: Final = 256
+BLOCK_BYTES_MAX: Final = 512
+"""A block that is looked up is not larger, nor are there more of them than the line above."""
 TIMEOUT_S_MAX: Final = 10**7
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_BAD_VALUE = re.compile(rb"[\0\r\n]")
-_HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
-_PSEUDO = (b":method", b":scheme", b":authority", b":path")
-_KEPT = (
-    b"content-type",
-    b"grpc-encoding",
-    b"grpc-timeout",
-    b"token",
-    b"authorization",
-    b"hasleader",
-    b"origin",
-    b"content-length",
-)
-"""Headers that mean something here; the rest is checked and forgotten."""
+_PSEUDO: Final = (b":method", b":scheme", b":authority", b":path")
 
 
 class Head:
@@ -69,13 +53,14 @@ class HeadReader:
     """Reads the header blocks of one connection, in order.
 
     Args:
-        list_bytes_max: Size of the decoded headers of a request, with 32 for each.
+        list_bytes_max: Size of the decoded headers of a request, with an overhead for each.
     """
 
     def __init__(self, list_bytes_max: int) -> None:
-        self._decoder = hpack.Decoder(max_header_list_size=list_bytes_max)
-        self._decoder.max_allowed_table_size = HEADER_TABLE_BYTES
+        self._decoder = BlockDecoder(list_bytes_max)
         self._known: dict[bytes, Head] = {}
+        self._changes = 0
+        self._is_stable = False
 
     def read(self, block: bytes) -> Head:
         """Read the headers of a request.
@@ -88,30 +73,28 @@ class HeadReader:
         if known is not None:
             return known
         head = request_head(self.decode(block))
-        if min(block) >= 0x80 and len(self._known) < KNOWN_MAX:
+        # Looking a block up skips decoding it, so it must be one that changes no table.
+        if self._is_stable and len(block) <= BLOCK_BYTES_MAX and len(self._known) < KNOWN_MAX:
             self._known[block] = head
         return head
 
-    def decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
+    def decode(self, block: bytes) -> list[Header]:
         """Read any header block; every one has to be, or the next ones are not understood.
 
         Raises:
             ConnectionBroken: As for `read`.
         """
-        if block and min(block) < 0x80:
-            self._known.clear()
-        try:
-            return [(name, value) for name, value in self._decoder.decode(block, raw=True)]
-        except OversizedHeaderListError:
-            raise ConnectionBroken(H2Error.ENHANCE_YOUR_CALM, "the headers are too large") from None
-        except (HPACKError, IndexError, ValueError) as error:
-            raise ConnectionBroken(
-                H2Error.COMPRESSION_ERROR, f"headers that cannot be read: {error}"
-            ) from None
+        found = self._decoder.decode(block)
+        self._is_stable = self._decoder.changes == self._changes
+        if not self._is_stable:
+            self._changes = self._decoder.changes
+            if self._known:
+                self._known.clear()
+        return found
 
 
-def request_head(headers: list[tuple[bytes, bytes]]) -> Head:
-    """Check the headers of a request as HTTP/2 demands, and keep what matters.
+def request_head(headers: list[Header]) -> Head:
+    """Check the headers of a request, and keep what matters.
 
     Raises:
         StreamBroken: They are malformed.
@@ -119,29 +102,27 @@ def request_head(headers: list[tuple[bytes, bytes]]) -> Head:
     pseudo: dict[bytes, bytes] = {}
     fields: dict[bytes, bytes] = {}
     regular = False
-    for name, value in headers:
-        if name[:1] == b":":
+    for name, value, kind in headers:
+        if kind == PSEUDO:
             if regular or name in pseudo or name not in _PSEUDO:
                 raise StreamBroken(H2Error.PROTOCOL_ERROR, "pseudo-headers are wrong")
             pseudo[name] = value
             continue
         regular = True
-        if name in _HOP_BY_HOP or (name == b"te" and value != b"trailers"):
-            raise StreamBroken(H2Error.PROTOCOL_ERROR, "a header of HTTP/1.1")
-        if _NAME.fullmatch(name) is None or _BAD_VALUE.search(value) is not None:
-            raise StreamBroken(H2Error.PROTOCOL_ERROR, "a header is malformed")
-        if name in _KEPT:
+        if kind == KEPT:
             fields.setdefault(name, value)
+        elif kind == BAD:
+            raise StreamBroken(H2Error.PROTOCOL_ERROR, "a header is malformed")
     if not pseudo.get(b":path") or b":method" not in pseudo or b":scheme" not in pseudo:
         raise StreamBroken(H2Error.PROTOCOL_ERROR, "method, scheme and path are required")
     return Head(pseudo[b":method"], pseudo[b":path"], fields)
 
 
-def check_trailers(headers: list[tuple[bytes, bytes]]) -> None:
+def check_trailers(headers: list[Header]) -> None:
     """Check the trailers of a request, which mean nothing here.
 
     Raises:
         StreamBroken: They are malformed.
     """
-    if any(name[:1] == b":" or _NAME.fullmatch(name) is None for name, _ in headers):
+    if any(header.kind in (PSEUDO, BAD) for header in headers):
         raise StreamBroken(H2Error.PROTOCOL_ERROR, "trailers are malformed")
