@@ -16,7 +16,7 @@ import pytest
 from coordinator_sdk.testing import CoordinatorProcess, free_port, running
 
 FILE = re.compile(r"```python (\w+\.py)\n(.*?)```", re.DOTALL)
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.process]
 
@@ -139,8 +139,8 @@ def test_watch(repository: Path, tmp_path: Path, environment: dict[str, str]) ->
 def test_testing(repository: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """The tests on the page about testing pass against the server they start."""
     names = files_of(repository / "docs/howto/testing.md", tmp_path)
-    assert names == ["conftest.py", "test_orders.py"]
-    assert "2 passed" in run(tmp_path, environment, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert names == ["conftest.py", "test_orders.py", "test_members.py"]
+    assert "3 passed" in run(tmp_path, environment, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
 def test_getting_started(repository: Path, tmp_path: Path, environment: dict[str, str]) -> None:
