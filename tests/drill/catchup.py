@@ -99,7 +99,9 @@ async def measure(cluster: ClusterProcess) -> dict[str, Any]:
     follower = next(member for member in cluster.members if member is not leader)
     seen: list[int] = []
     writers = Writers(leader.url)
-    watching = asyncio.ensure_future(watch(follower.url, leader.url, seen))
+    is_watching = asyncio.Event()
+    watching = asyncio.ensure_future(watch(follower.url, leader.url, seen, is_watching))
+    await is_watching.wait()
     writing = asyncio.ensure_future(writers.run())
     try:
         await writers.until(1000)
@@ -134,10 +136,14 @@ async def measure(cluster: ClusterProcess) -> dict[str, Any]:
     }
 
 
-async def watch(url: str, other: str, seen: list[int]) -> None:
+async def watch(url: str, other: str, seen: list[int], is_watching: asyncio.Event) -> None:
     """Watch the load, at first on the follower."""
-    async with Client(url, other, connect_timeout=60) as client:
-        async for event in client.kv.watch(prefix=b"load/"):
+    async with (
+        Client(url, other, connect_timeout=60) as client,
+        client.kv.watch(prefix=b"load/") as events,
+    ):
+        is_watching.set()
+        async for event in events:
             seen.append(event.kv.mod_revision)
 
 
