@@ -225,6 +225,19 @@ def test_a_member_that_comes_back_does_not_disturb() -> None:
     assert {member.node.term for member in group.members.values()} == {1}
 
 
+def test_a_member_that_hears_nothing_does_not_disturb() -> None:
+    """A member that is as up to date as any and hears no leader, but is heard, deposes nobody whom
+    the others hear."""
+    group = group_of(3, **PROTECTED)
+    group.elect(1)
+    group.tick(2)
+    group.lost = lambda message: (message.from_, message.to) == (1, 3)
+    for _ in range(5):
+        group.tick(ELECTION_TICK)
+        assert group.leaders() == [1]
+    assert group[1].node.term == 1
+
+
 def test_without_pre_vote_a_member_ahead_is_set_free() -> None:
     """A member stuck in a higher term makes the leader move on, instead of staying stuck."""
     group = group_of(3, check_quorum=True)
