@@ -17,7 +17,7 @@ from coordinator.node.forward import Forwarding
 from coordinator.node.keepalive import Keepalive
 from coordinator.node.peers import Peers
 from coordinator.node.persistence import Persistence
-from coordinator.raft import follower
+from coordinator.raft import follower, leader
 from coordinator.raft.log import RaftLog
 from coordinator.raft.read_index import ReadOnly
 from coordinator.raft.tracker import ProgressTracker
@@ -80,7 +80,7 @@ MUTANTS: dict[str, Mutant] = {
         follower, "handle_append", consensus.truncate_below_commit, TOGETHER
     ),
     "commit what was not compared": Mutant(
-        RaftLog, "maybe_append", consensus.commit_what_was_not_compared, TOGETHER
+        leader, "broadcast_heartbeat", consensus.commit_what_was_not_compared, TOGETHER
     ),
     "vote for any log": Mutant(RaftLog, "is_up_to_date", consensus.vote_for_any_log, TOGETHER),
     "commit without a quorum": Mutant(

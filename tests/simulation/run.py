@@ -157,6 +157,7 @@ class Run:
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         asyncio.set_event_loop(None)
         self.loop.close()
+        self.cluster.let_go()
 
     async def _play(self) -> None:
         for host in self.cluster.hosts:

@@ -61,16 +61,16 @@ def truncate_below_commit(handle_append: Any) -> Any:
     return mutant
 
 
-def commit_what_was_not_compared(maybe_append: Any) -> Any:
-    """A follower takes the leader's commit index for its own, though its log may differ there."""
+def commit_what_was_not_compared(broadcast_heartbeat: Any) -> Any:
+    """Heartbeats carry the leader's commit index also to those who may not have as much."""
 
-    def mutant(
-        self: RaftLog, prev_index: int, prev_term: int, entries: list[Entry], committed: int
-    ) -> int | None:
-        last_new: int | None = maybe_append(self, prev_index, prev_term, entries, committed)
-        if last_new is not None:
-            self.commit_to(min(committed, self.last_index))
-        return last_new
+    def mutant(raft: Raft) -> None:
+        before = {member: its.match for member, its in raft.tracker.progress.items()}
+        for its in raft.tracker.progress.values():
+            its.match = max(its.match, raft.log.committed)
+        broadcast_heartbeat(raft)
+        for member, its in raft.tracker.progress.items():
+            its.match = before[member]
 
     return mutant
 
