@@ -159,6 +159,25 @@ def test_a_bad_request_names_its_field(body: Any, field: str) -> None:
     assert str(error).startswith((field, "the request"))
 
 
+def test_what_only_looks_like_too_large_a_number_is_decoded() -> None:
+    """Bytes that could begin a number of 2^63 or more refuse nothing by themselves."""
+    value = b"\xcf" + b"\xff" * 8
+    frame = pack((1, [(0x1CF, ["kv.put", b"k", b"v"]), (0x2CF, ["kv.put", value, value, 5])]))
+    floor, requests, failures = DECODERS[MSGPACK.name].decode(frame)
+    assert (floor, failures) == (1, [])
+    assert [(request.id, request.body) for request in requests] == [
+        (0x1CF, kv.Put(b"k", b"v")),
+        (0x2CF, kv.Put(value, value, 5)),
+    ]
+
+
+@pytest.mark.parametrize("frame", [((1 << 63), []), (1, [(1 << 63, ["kv.put", b"k", b"v"])])])
+def test_ids_are_signed_numbers(frame: Any) -> None:
+    """A floor or an id of 2^63 or more makes the frame malformed."""
+    with pytest.raises(InvalidRequest):
+        DECODERS[MSGPACK.name].decode(pack(frame))
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

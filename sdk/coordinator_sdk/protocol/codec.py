@@ -32,6 +32,8 @@ Buffer = bytes | bytearray | memoryview | Raw
 _BAD_INPUT = (ValueError, RecursionError)
 """All that msgspec raises on bytes that it cannot decode."""
 
+_encode_bodies = msgspec.msgpack.Encoder().encode
+
 _BIG_UINT = re.compile(rb"\xcf[\x80-\xff]").search
 """Where a number of 2^63 or more may stand in a MessagePack frame."""
 
@@ -244,14 +246,25 @@ class RequestDecoder:
         Raises:
             InvalidRequest: The frame itself is malformed; nothing of it can be answered.
         """
-        if self._whole is not None and not isinstance(data, str) and not _BIG_UINT(data):
+        if self._whole is not None and not isinstance(data, str):
             try:
                 floor, requests = self._whole(data)
             except _BAD_INPUT:
                 pass
             else:
-                return floor, requests, []
+                if not _BIG_UINT(data) or self._all_fit(floor, requests):
+                    return floor, requests, []
         return self._decode_each(data)
+
+    def _all_fit(self, floor: int, requests: list[Request[Any]]) -> bool:
+        """Whether what looked like too large a number somewhere in the frame is none."""
+        if max([floor, *[request.id for request in requests]]) > INT64_MAX:
+            return False
+        bodies = [request.body for request in requests]
+        # Mostly it is an id with the array behind it: then no body looks like one.
+        return not _BIG_UINT(_encode_bodies(bodies)) or not any(
+            self._shapes[body.__struct_config__.tag].oversized(body) is not None for body in bodies
+        )
 
     def _decode_each(
         self, data: Buffer | str
