@@ -193,7 +193,10 @@ class RawNode:
             return True
         log = raft.log
         unstable = log.unstable
-        if unstable.has_next_entries() or log.has_next_committed(self._allow_unstable):
+        # Written out as far as it says no: this is asked several times a turn.
+        if unstable.offset_in_progress - unstable.offset < len(unstable.entries):
+            return True
+        if log.applying < log.committed and log.has_next_committed(self._allow_unstable):
             return True
         prev = self._prev_hard_state
         return (
@@ -202,7 +205,7 @@ class RawNode:
             or raft.state != self._prev_state
             or raft.term != prev.term
             or raft.vote != prev.vote
-            or unstable.has_next_snapshot()
+            or (unstable.snapshot is not None and unstable.has_next_snapshot())
         )
 
     def ready(self) -> Ready:
@@ -217,7 +220,9 @@ class RawNode:
         log = raft.log
         unstable = log.unstable
         entries = unstable.hand_out_entries()
-        committed = log.hand_out_committed(self._allow_unstable)
+        committed: list[Entry] = []
+        if log.applying < log.committed:
+            committed = log.hand_out_committed(self._allow_unstable)
         rd = Ready(raft.msgs, entries, committed, raft.read_states)
         if unstable.snapshot is not None:
             rd.snapshot = unstable.hand_out_snapshot()

@@ -102,16 +102,10 @@ def salt_of(log_id: bytes, sequence: int) -> int:
 def build_record(pieces: list[bytes], salt: int, epoch: int, previous_end: int) -> bytes:
     """Return the record that holds the given encoded batches, in order."""
     extend = google_crc32c.extend
-    opening = _ARRAY_32.pack(0xDD, len(pieces))
-    length = BODY_OVERHEAD_BYTES
-    body_sum = extend(salt, opening)
-    for piece in pieces:
-        body_sum = extend(body_sum, piece)
-        length += len(piece)
-    body_sum = extend(body_sum, CLOSING)
-    fields = _FIELDS.pack(length, body_sum, epoch, previous_end)
+    body = b"".join((_ARRAY_32.pack(0xDD, len(pieces)), *pieces, CLOSING))
+    fields = _FIELDS.pack(len(body), extend(salt, body), epoch, previous_end)
     checksum = _CHECKSUM.pack(extend(salt, fields))
-    return b"".join((MAGIC, checksum, fields, opening, *pieces, CLOSING))
+    return b"".join((MAGIC, checksum, fields, body))
 
 
 def record_bytes(pieces_bytes: int) -> int:

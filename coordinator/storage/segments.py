@@ -61,12 +61,14 @@ def span_of(batch: LogBatch) -> BatchSpan:
     first, last = entries[0], entries[-1]
     if last.index - first.index + 1 != len(entries):
         raise ValueError(f"entries {first.index} to {last.index} have gaps")
-    runs = [(first.index, first.term)]
+    runs: tuple[tuple[int, int], ...] = ((first.index, first.term),)
     if last.term != first.term:
+        found = [runs[0]]
         for entry in entries:
-            if entry.term != runs[-1][1]:
-                runs.append((entry.index, entry.term))
-    return BatchSpan(*reset, first.index, last.index, tuple(runs), batch.hard_state)
+            if entry.term != found[-1][1]:
+                found.append((entry.index, entry.term))
+        runs = tuple(found)
+    return BatchSpan(*reset, first.index, last.index, runs, batch.hard_state)
 
 
 class TermRuns:
