@@ -90,7 +90,7 @@ class WatchHub:
             return
         assert revision == self.revision + 1, "every revision is published once, in order"
         space, event = events[0]
-        groups = self._matcher.match(space, event.kv.key)
+        groups = self._matcher.match(space, event.kv.key) if self._groups else ()
         self.revision = self._published = revision
         if groups:
             self._deliver([(group, (0,)) for group in groups], events)
