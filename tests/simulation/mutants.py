@@ -86,9 +86,6 @@ MUTANTS: dict[str, Mutant] = {
     "commit without a quorum": Mutant(
         ProgressTracker, "committed", consensus.commit_without_a_quorum, TOGETHER
     ),
-    "answer whatever is committed": Mutant(
-        Replica, "_answer", consensus.answer_whatever_is_committed, TOGETHER
-    ),
     # Between members.
     "resend without an id": Mutant(Forwarding, "_in_doubt", members.resend_without_an_id, TOGETHER),
     "deny what is in doubt": Mutant(

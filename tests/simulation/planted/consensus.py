@@ -114,13 +114,3 @@ def promise_before_the_sync(turn: Any) -> Any:
         return effects
 
     return mutant
-
-
-def answer_whatever_is_committed(answer: Any) -> Any:
-    """A leader that lost its term takes another command at the same index for its own."""
-
-    def mutant(self: Replica, proposal: Any, entry: Entry, applied: Any) -> None:
-        proposal.term = entry.term
-        answer(self, proposal, entry, applied)
-
-    return mutant
