@@ -189,7 +189,7 @@ def serve(config: Config, announce: Callable[[Config, Node], None] | None = None
     gc.disable()  # What is loaded now stays; looking for garbage in it only costs time.
     from coordinator.api.server import CannotListen
     from coordinator.node.bootstrap import CannotJoin
-    from coordinator.node.group import MembershipEnded
+    from coordinator.node.group import MemberRemoved, MembershipEnded
     from coordinator.storage.errors import StorageError
     from coordinator.transport.errors import CannotListen as CannotListenToPeers
 
@@ -199,6 +199,9 @@ def serve(config: Config, announce: Callable[[Config, Node], None] | None = None
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(config, announce or _announce))
+    except MemberRemoved as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 0  # Nobody should start it again.
     except (*told, StorageError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
@@ -241,6 +244,7 @@ async def _run(config: Config, announce: Callable[[Config, Node], None]) -> int:
     from coordinator.api.server import Server, listen
     from coordinator.app import build_app
     from coordinator.domains import apis
+    from coordinator.node.group import MembershipEnded
     from coordinator.node.node import Node
 
     stop = _watch_signals()
@@ -267,6 +271,8 @@ async def _run(config: Config, announce: Callable[[Config, Node], None]) -> int:
         for one, _ in sockets:
             one.close()
         await node.stop()
+    if isinstance(node.failure, MembershipEnded):
+        raise node.failure
     if node.failure is not None:
         logger.error("the member has stopped: %s", node.failure, exc_info=node.failure)
         return 1

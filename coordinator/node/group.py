@@ -14,7 +14,7 @@ from coordinator.node.forward import Forwarding
 from coordinator.node.installation import Installation
 from coordinator.node.keepalive import Keepalive
 from coordinator.node.membership import Membership
-from coordinator.node.peers import Links, Peers
+from coordinator.node.peers import REMOVED, Links, Peers
 from coordinator.node.snapshots import SnapshotReceiver, SnapshotSender
 from coordinator.transport.errors import CannotListen
 from coordinator_sdk.errors import CoordinatorError
@@ -41,6 +41,10 @@ PATIENCE_MS = 2000
 
 class MembershipEnded(Exception):
     """This member is no member of its cluster any more; it has to be added anew."""
+
+
+class MemberRemoved(MembershipEnded):
+    """It was taken out of the cluster on purpose: starting it again is of no use."""
 
 
 class Group:
@@ -139,7 +143,7 @@ class Group:
             network,
             self._links,
             schedule=schedule,
-            on_refused=lambda reason: on_failure(MembershipEnded(reason)),
+            on_refused=self._refused,
             on_failure=on_failure,
         )
         peers.forwarding, peers.keepalive = self._forwarding, self._keepalive
@@ -161,6 +165,13 @@ class Group:
                 raise
             _log.warning("going on without addresses for peers: %s", error)
             await self._network.start(self._peers, listens=False)
+
+    @property
+    def has_successor(self) -> bool:
+        """Whether another voter could lead."""
+        own = self._booted.identity.member_id
+        voters = self._replica.machine.conf_state.voters
+        return any(voter != own and self._network.is_linked(voter) for voter in voters)
 
     async def hand_over(self) -> None:
         """Let another member lead before this one goes, if there is one."""
@@ -239,7 +250,11 @@ class Group:
         self.membership.tick()
         self._peers.follow_members()
         if self._booted.identity.member_id in self._replica.machine.removed:
-            self._on_failure(MembershipEnded("this member was removed from the cluster"))
+            self._on_failure(MemberRemoved("this member was removed from the cluster"))
+
+    def _refused(self, reason: str) -> None:
+        kind = MemberRemoved if reason.startswith(REMOVED) else MembershipEnded
+        self._on_failure(kind(reason))
 
     def _match_of(self, member: int) -> int | None:
         its = self._replica.raw.raft.tracker.progress.get(member)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from coordinator.node.surroundings import Surroundings
     from coordinator.replica.domain import Domain
     from coordinator.replica.machine import Machine
+    from coordinator.replica.trail import TrailRecord
     from coordinator.storage.backup import BackupStatus
     from coordinator.transport.ports import PeerNetwork
     from coordinator.wire.raft import Entry
@@ -82,6 +83,8 @@ class Node:
         self._network: PeerNetwork | None = None
         self.on_machine: list[Callable[[], None]] = []
         """Told when a snapshot has replaced machine and keyspace."""
+        self.on_tick: list[Callable[[], None]] = []
+        """Called several times a second."""
 
     async def start(self) -> None:
         """Open the data directory, take part, and return once there is a leader.
@@ -238,6 +241,8 @@ class Node:
         sequence: int = 0,
         floor: int = 0,
         trace: str = "",
+        auth_revision: int = 0,
+        scope: str = "",
     ) -> None:
         """Propose a command.
 
@@ -250,17 +255,31 @@ class Node:
             sequence: Number of the request.
             floor: The client no longer asks for outcomes below this number.
             trace: W3C trace parent.
+            auth_revision: The revision of users and roles at which the actor was known.
+            scope: What the actor is limited to.
         """
         if self.is_stopping:
             error = Stopping("the member is shutting down")
             done(Outcome(0, None, (error.code, error.message, error.details)))
             return
         if self._persistence.is_disk_full and type(body) in self.machine.consuming:
-            full = NoSpace("the disk of this member is full; free some space", limit="disk")
-            done(Outcome(self.revision, None, (full.code, full.message, full.details)))
-            return
+            refusal = self._full_disk_refusal()
+            if refusal is not None:
+                refused = (refusal.code, refusal.message, refusal.details)
+                done(Outcome(self.revision, None, refused))
+                return
         proposal = Proposal(body, done, client, sequence, floor, actor, origin, "", trace)
+        if actor:
+            proposal.auth_revision, proposal.scope = auth_revision, scope
         self.group.propose(proposal)
+
+    def _full_disk_refusal(self) -> CoordinatorError | None:
+        """Say why nothing can be written with a full disk; None if another member leads."""
+        if not self.replica.raw.is_leader:
+            return None
+        if self.group.has_successor:
+            return Unavailable("the disk of this member is full; another one takes over")
+        return NoSpace("the disk of this member is full; free some space", limit="disk")
 
     async def execute(self, body: Any, **who: Any) -> Outcome:
         """Propose a command and wait for its outcome.
@@ -347,6 +366,10 @@ class Node:
         """Fetch values of the past, by (mod_revision, sub); None for what compaction took."""
         return await self._persistence.old_values(wanted)
 
+    async def trail_records(self, begins: list[int]) -> dict[int, TrailRecord]:
+        """Fetch records of the audit trail, by the revision that each of them begins at."""
+        return await self._persistence.trail_records(begins)
+
     async def save_backup(self, target: Path) -> BackupStatus:
         """Write a backup of everything applied so far to a file.
 
@@ -427,11 +450,17 @@ class Node:
     def _tick(self) -> None:
         self._persistence.tick()
         self.group.tick()
-        self._stall.tick(self.replica.now_ms, self._loop.oldest_write)
+        self._stall.tick(
+            self.replica.now_ms,
+            self._loop.oldest_write,
+            is_full=self._persistence.is_disk_full and self.group.has_successor,
+        )
         if self.failure is not None:
             return
         if self.hub.is_lagging:
             self.catch_up()
+        for told in self.on_tick:
+            told()
         if self.replica.is_leader:
             for body, cause in self._housekeeping.due(self.replica.now_ms):
                 self.replica.propose_internal(body, cause)

@@ -1,4 +1,4 @@
-"""A leader whose disk has stopped answering lets another lead.
+"""A leader whose disk has stopped answering, or is full, lets another lead.
 
 Its heartbeats would go on, and nobody would stand for election, while all that it is asked for
 waits behind the disk.
@@ -33,14 +33,20 @@ class Stall:
         self._hand_over = hand_over
         self._oldest: object = _NOTHING
         self._since_ms = 0
+        self._full_ms = -limit_ms
 
-    def tick(self, now_ms: int, oldest: object | None) -> None:
-        """Hand leadership over if the same write has been the oldest for too long.
+    def tick(self, now_ms: int, oldest: object | None, *, is_full: bool = False) -> None:
+        """Hand leadership over if the same write has been the oldest for too long, or none fits.
 
         Args:
             now_ms: Monotonic time.
             oldest: The oldest write under way, None if there is none.
+            is_full: Whether the disk has no space left.
         """
+        if is_full and self._is_leader() and now_ms - self._full_ms > self._limit_ms:
+            self._full_ms = now_ms
+            _log.warning("the disk is full: another member should lead")
+            self._hand_over()
         if oldest is None or oldest is not self._oldest:
             self._oldest = _NOTHING if oldest is None else oldest
             self._since_ms = now_ms
