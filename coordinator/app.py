@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException
 
 from coordinator import __version__
 from coordinator.api import (
+    audit,
+    auth,
     cluster,
     health,
     keyspace,
@@ -73,6 +75,8 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
         streams.operations(),
         sessions.operations(),
         cluster.operations(census),
+        auth.operations(),
+        audit.operations(tuple(domain.domain.name for domain in domains)),
         *(domain.operations for domain in domains),
     ]
     dispatcher = Dispatcher(node, groups, limits)
@@ -92,7 +96,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    app.state.gateway = gateway
+    app.state.gateway, app.state.served = gateway, served
     app.state.node, app.state.dispatcher = node, dispatcher
     app.state.serving, app.state.metrics = serving, metrics
     app.state.backups = backups
@@ -103,6 +107,8 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
         sessions.routes().router,
         *(domain.router for domain in domains),
         cluster.routes().router,
+        audit.routes().router,
+        auth.routes().router,
         maintenance.router,
         health.router,
     ):

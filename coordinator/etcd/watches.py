@@ -98,7 +98,7 @@ class WatchStream:
 
     def _refusal(self, number: int, op: Watch) -> str:
         """Say why a watch cannot be opened; empty if it can."""
-        if number in self._watchers:
+        if number and number in self._watchers:
             return DUPLICATE_ID
         if len(self._watchers) >= self._watches_max:
             raise StatusError(Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests")
