@@ -55,10 +55,10 @@ PEER_URLS_MAX = 16
 def operations(census: Census) -> Mapping[type[Any], Operation]:
     """Give the operations of the cluster by request type."""
     return {
-        Hello: Live(_late_hello),
-        Ping: Live(_ping),
-        ClusterStatus: Live(partial(_status, census)),
-        ClusterMembers: Live(_members),
+        Hello: Live(_late_hello, judges_itself=True),
+        Ping: Live(_ping, judges_itself=True),
+        ClusterStatus: Live(partial(_status, census), at_once=True),
+        ClusterMembers: Live(_members, at_once=True),
         MemberAdd: Change(prepare=_prepare_add, check=_check_urls),
         MemberRemove: Change(),
         MemberPromote: Change(),
@@ -114,7 +114,10 @@ def greet(connection: WebSocketConnection, id: int, hello: Hello, limits: Limits
     node.propose(
         ClientRegister(hello.client or new_id(), hello.agent),
         done=done,
+        actor=connection.caller.actor,
         origin=connection.caller.origin,
+        auth_revision=connection.caller.auth_revision,
+        scope=connection.caller.scope,
     )
 
 

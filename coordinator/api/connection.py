@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "OneCall", "Stream"]
 
 
+FORGOTTEN_MAX = 16
+"""Requests of streams that have ended, kept until there is something to clear up."""
+
+
 class Stream(Protocol):
     """Something that sends items to a client until one of the two ends it."""
 
@@ -48,6 +52,7 @@ class Connection:
         floor: The client no longer asks for outcomes of changes below this request id.
         in_flight: Requests without an answer.
         streams: The open streams by the id of the request that opened them.
+        requests: Those requests, by which it is judged whether the caller may still have them.
         opening: The ids of those whose request has no answer yet.
         watches: Where the hub delivers the events of its watches.
     """
@@ -62,6 +67,7 @@ class Connection:
         self.floor = 0
         self.in_flight = 0
         self.streams: dict[int, Stream] = {}
+        self.requests: dict[int, Struct] = {}
         self.opening: set[int] = set()
         self.watches = WatchSink(self)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,7 +115,9 @@ class Connection:
                 limit="streams_per_connection",
             )
 
-    def open_stream(self, id: int, stream: Stream, *, is_admitted: bool = False) -> None:
+    def open_stream(
+        self, id: int, stream: Stream, request: Struct, *, is_admitted: bool = False
+    ) -> None:
         """Register a stream, so that the client can steer it by ``id``.
 
         To be called before request ``id`` is answered.
@@ -117,6 +125,7 @@ class Connection:
         Args:
             id: The request that opens it.
             stream: The stream.
+            request: What was asked for.
             is_admitted: Whether `admit_stream` let it pass; what it follows has happened since.
 
         Raises:
@@ -129,6 +138,9 @@ class Connection:
         if previous is not None:
             previous.cancel()
         self.streams[id] = stream
+        if len(self.requests) > 2 * len(self.streams) + FORGOTTEN_MAX:
+            self.requests = {one: self.requests[one] for one in self.streams if one != id}
+        self.requests[id] = request
         self.opening.add(id)
 
     def close_stream(self, id: int) -> None:
@@ -215,7 +227,9 @@ class OneCall(Connection):
     def deliver(self, ids: Sequence[int], revision: int, batch: bytes) -> None:
         """Nobody waits for stream items here."""
 
-    def open_stream(self, id: int, stream: Stream, *, is_admitted: bool = False) -> None:
+    def open_stream(
+        self, id: int, stream: Stream, request: Struct, *, is_admitted: bool = False
+    ) -> None:
         """Refuse it.
 
         Raises:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from coordinator.api.checks import Check, check_struct
 from coordinator.api.connection import Connection, OneCall
 from coordinator.api.limits import Limits
+from coordinator.api.permits import authorize, show
 from coordinator.api.reading import NowView, filled, past_view
 from coordinator.api.registry import Caller, Change, Live, Operation, Query
 from coordinator_sdk.errors import (
@@ -26,9 +27,11 @@ from coordinator_sdk.errors import (
     Internal,
     InvalidRequest,
     RequestTooLarge,
+    Unauthenticated,
     UnknownOperation,
     error_from_wire,
 )
+from coordinator_sdk.protocol.auth import USER_EMPTY
 
 if TYPE_CHECKING:
     from coordinator.node.node import Node
@@ -115,10 +118,11 @@ class Dispatcher:
             return self._change(operation, check, count)
         if isinstance(operation, Query):
             return _query(kind, operation, check, count)
-        return _live(operation, check, count)
+        return _live(kind, operation, check, count)
 
     def _change(self, operation: Change, check: Check | None, count: list[int]) -> Serve:
-        propose, prepare, after = self.node.propose, operation.prepare, operation.after
+        node = self.node
+        propose, prepare, after = node.propose, operation.prepare, operation.after
         instead = operation.instead
 
         def serve(connection: Connection, id: int, body: Any) -> None:
@@ -131,6 +135,8 @@ class Dispatcher:
             client = caller.client
             if client and id <= 0:
                 raise InvalidRequest("id: the ids of changes are positive", field="id")
+            if not caller.actor and node.machine.auth.enabled:
+                raise Unauthenticated(USER_EMPTY)
             if prepare is not None:
                 prepare(body, caller, id)
             if after is None:
@@ -145,6 +151,8 @@ class Dispatcher:
                 client=client,
                 sequence=id if client else 0,
                 floor=connection.floor,
+                auth_revision=caller.auth_revision,
+                scope=caller.scope,
             )
 
         return serve
@@ -231,16 +239,53 @@ def broken(connection: Connection, id: int, error: Exception) -> None:
     connection.fail(id, Internal("the member failed to serve the request; its log says more"))
 
 
-def _live(operation: Live, check: Check | None, count: list[int]) -> Serve:
-    inner = operation.serve
+def _live(kind: type[Any], operation: Live, check: Check | None, count: list[int]) -> Serve:
+    inner, judges_itself, at_once = operation.serve, operation.judges_itself, operation.at_once
 
     def serve(connection: Connection, id: int, body: Any) -> None:
         count[0] += 1
         if check is not None:
             check(body)
-        inner(connection, id, body)
+        if judges_itself or not connection.node.machine.auth.enabled:
+            inner(connection, id, body)
+        elif not may_ask(connection, body) or not at_once:
+            # This member may not have heard yet what the caller may by now.
+            connection.node.read(partial(_judged, connection, id, body, inner))
+        else:
+            inner(connection, id, body)
 
     return serve
+
+
+def may_ask(connection: Connection, body: Any) -> bool:
+    """Tell whether a caller may ask for something, as far as this member knows."""
+    try:
+        authorize(connection.node, connection.caller, body)
+    except CoordinatorError:
+        return False
+    return True
+
+
+def _judged(
+    connection: Connection,
+    id: int,
+    body: Any,
+    inner: Callable[[Connection, int, Any], None],
+    error: CoordinatorError | None,
+) -> None:
+    """Serve what the caller may ask for, by a state that is new enough."""
+    if error is not None:
+        connection.fail(id, error)
+        return
+    if connection.is_closed:
+        return
+    try:
+        authorize(connection.node, connection.caller, body)
+        inner(connection, id, body)
+    except CoordinatorError as refused:
+        connection.fail(id, refused)
+    except Exception as failure:
+        broken(connection, id, failure)
 
 
 def _query(kind: type[Any], operation: Query, check: Check | None, count: list[int]) -> Serve:
@@ -270,8 +315,13 @@ def _read_now(
     ):
         return
     try:
-        view = NowView(connection.node.keyspace)
-        connection.answer(id, view.revision, query.answer(view, body))
+        node = connection.node
+        view = NowView(node.keyspace)
+        asker = authorize(node, connection.caller, body)
+        result = query.answer(view, body)
+        if asker is not None:
+            show(node, asker, body, result)
+        connection.answer(id, view.revision, result)
     except CoordinatorError as refused:
         connection.fail(id, refused)
     except Exception as failure:
@@ -314,7 +364,12 @@ def timed_first(
             return
         for info, remaining_ms in zip(infos, left, strict=True):
             info.remaining_ms = remaining_ms
-        connection.answer(id, connection.node.revision, answer(infos))
+        try:
+            result = answer(infos)
+        except CoordinatorError as refused:
+            connection.fail(id, refused)
+            return
+        connection.answer(id, connection.node.revision, result)
 
     if infos:
         connection.node.look([lease_of(info) for info in infos], told)
@@ -334,8 +389,13 @@ def _read_past(
 async def _past(connection: Connection, id: int, body: Any, query: Query) -> None:
     assert query.ranges is not None
     node = connection.node
+    authorize(node, connection.caller, body)
     view = await past_view(node, query.ranges(body), body.revision)
-    connection.answer(id, node.keyspace.revision, query.answer(view, body))
+    asker = authorize(node, connection.caller, body)
+    result = query.answer(view, body)
+    if asker is not None:
+        show(node, asker, body, result)
+    connection.answer(id, node.keyspace.revision, result)
 
 
 async def guarded(connection: Connection, id: int, work: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import broken, guarded, timed_first
 from coordinator.api.limits import Limits
+from coordinator.api.permits import authorize, shown
 from coordinator.api.reading import filled
 from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
 from coordinator.keyspace import PLAIN, Keyspace, PendingRange, check, only_reads, refusals
@@ -58,12 +59,12 @@ def operations(limits: Limits) -> Mapping[type[Any], Operation]:
     return {
         Put: Change(check.check),
         Delete: Change(check.check),
-        Range: Live(_range, _check_range),
+        Range: Live(_range, _check_range, judges_itself=True),
         Txn: Change(check_txn, instead=_read_txn),
         Compact: Change(),
         LeaseGrant: Change(prepare=_choose_lease),
         LeaseRevoke: Change(),
-        LeaseKeepAlive: Live(_keep_alive, _check_keep_alive),
+        LeaseKeepAlive: Live(_keep_alive, _check_keep_alive, at_once=True),
         LeaseTimeToLive: Live(_time_to_live),
         LeaseList: Live(_list_leases),
     }
@@ -107,6 +108,7 @@ def _answer_range(
         return
     try:
         keyspace = connection.node.keyspace
+        authorize(connection.node, connection.caller, op)
         if is_large_range(keyspace, op):
             connection.spawn(guarded(connection, id, _large_range(connection, id, op)))
             return
@@ -186,6 +188,7 @@ def _read_txn(connection: Connection, id: int, op: Txn) -> bool:
             connection.fail(id, error)
             return
         try:
+            authorize(connection.node, connection.caller, op)
             result, pending = connection.node.keyspace.read_txn(op)
             if pending:
                 connection.spawn(guarded(connection, id, fill(result, pending)))
@@ -253,7 +256,10 @@ def _list_leases(connection: Connection, id: int, op: LeaseList) -> None:
     def found() -> list[LeaseInfo]:
         return [LeaseInfo(one.id, one.ttl_ms) for one in node.keyspace.leases.list(PLAIN)]
 
-    node.read(partial(timed_first, connection, id, found, _lease_of, LeaseListResult))
+    def answer(infos: list[LeaseInfo]) -> LeaseListResult:
+        return shown(node, connection.caller, op, LeaseListResult(infos))
+
+    node.read(partial(timed_first, connection, id, found, _lease_of, answer))
 
 
 def _lease_of(info: LeaseInfo) -> int:

@@ -24,7 +24,7 @@ from msgspec import Struct, inspect
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 
 from coordinator_sdk.errors import InvalidRequest
-from coordinator_sdk.protocol import kv
+from coordinator_sdk.protocol import auth, kv
 
 StructT = TypeVar("StructT", bound=Struct)
 
@@ -35,6 +35,7 @@ _ENUMS: dict[tuple[str, str], type[Any]] = {
     ("Compare", "result"): kv.CompareResult,
     ("Compare", "target"): kv.CompareTarget,
     ("Event", "type"): kv.EventType,
+    ("KeyPermission", "access"): auth.Access,
 }
 """Numbers of the contract that are words in JSON."""
 

@@ -35,11 +35,15 @@ class Caller:
         actor: The user's name, empty while authentication is off.
         origin: The address of the peer, ``host:port``.
         client: Client id given by the greeting, 0 for plain HTTP.
+        auth_revision: The revision of users and roles at which it proved to be that user.
+        scope: What limits it beside what the user may: ``role:NAME`` or ``key:ID``, or empty.
     """
 
     actor: str = ""
     origin: str = ""
     client: int = 0
+    auth_revision: int = 0
+    scope: str = ""
 
 
 def chosen_id(caller: Caller, request_id: int) -> int:
@@ -119,10 +123,16 @@ class Live:
         serve: Given the connection, the request's id and the request; answers through the
             connection, at once or later.
         check: As for `Change`.
+        at_once: Whether it is served without waiting for a state that is surely new enough to
+            judge by, if the caller may by the one at hand: streams, which are judged again
+            whenever users or roles change, and what must work without a leader.
+        judges_itself: Whether ``serve`` asks by itself whether the caller may, or everybody may.
     """
 
     serve: Callable[[Connection, int, Any], None]
     check: Callable[[Any], None] | None = None
+    at_once: bool = False
+    judges_itself: bool = False
 
 
 Operation = Change | Query | Live

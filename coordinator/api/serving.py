@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from coordinator.api.connection import Connection
 from coordinator.api.gate import Gate
 from coordinator.api.limits import Limits
+from coordinator.api.permits import Recheck
 from coordinator.config import Config
 from coordinator_sdk.errors import CoordinatorError, Exhausted, NoLeader, Stopping
 from coordinator_sdk.protocol.codec import CODECS, RequestDecoder
@@ -102,6 +104,12 @@ class Serving:
         self.http_streams: dict[StreamedAnswer, None] = {}
         self.http2: Callable[[set[Any]], asyncio.Protocol] | None = None
         node.group.absence.told.append(self._send_away)
+        node.on_tick.append(Recheck(node, self.connections).tick)
+
+    def connections(self) -> list[Connection]:
+        """Give every connection that may have streams."""
+        answers = [one for one in self.http_streams if isinstance(one, Connection)]
+        return [*self.websockets, *answers]
 
     def _send_away(self) -> None:
         """Send the clients to other members: here is no leader, and perhaps there is one there.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import timed_first
 from coordinator.api.http import Routes
+from coordinator.api.permits import shown
 from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
 from coordinator.keyspace import SYSTEM
 from coordinator.sessions import records
@@ -69,7 +70,10 @@ def _list(connection: Connection, id: int, op: SessionList) -> None:
         )
         return [_info(node, records.decode(one.value)) for one in every]
 
-    node.read(partial(timed_first, connection, id, found, _session_of, SessionListResult))
+    def answer(infos: list[SessionInfo]) -> SessionListResult:
+        return shown(node, connection.caller, op, SessionListResult(infos))
+
+    node.read(partial(timed_first, connection, id, found, _session_of, answer))
 
 
 def _session_of(info: SessionInfo) -> int:

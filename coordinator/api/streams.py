@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def operations() -> Mapping[type[Any], Operation]:
     """Give the operations of streams by request type."""
     return {
-        Watch: Live(_watch, check.check_watch),
-        Credit: Live(_credit, _check_credit),
-        Cancel: Live(_cancel),
-        Progress: Live(_progress),
+        Watch: Live(_watch, check.check_watch, at_once=True),
+        Credit: Live(_credit, _check_credit, judges_itself=True),
+        Cancel: Live(_cancel, judges_itself=True),
+        Progress: Live(_progress, judges_itself=True),
     }
 
 
@@ -54,7 +54,7 @@ def _watch(connection: Connection, id: int, op: Watch) -> None:
     if 0 < op.start_revision < node.keyspace.compact_revision:
         raise refusals.compacted(node.keyspace.compact_revision)
     hub = node.hub
-    connection.open_stream(id, WatchStream(connection, hub, id))
+    connection.open_stream(id, WatchStream(connection, hub, id), op)
     connection.answer(id, hub.revision, None)
     hub.watch(connection.watches, id, op)
     if hub.is_lagging:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from coordinator.replica.trail import TrailRecord, decode_record
 from coordinator.storage.backup import save_backup
 from coordinator.storage.errors import StorageClosed
 from coordinator.storage.group import LogState
@@ -213,6 +214,12 @@ class Persistence:
     async def old_values(self, wanted: list[tuple[int, int]]) -> list[bytes | None]:
         """Fetch values by (mod_revision, sub); None for those that are gone."""
         return await self._read(lambda queue: queue.fetch_values(wanted))
+
+    async def trail_records(self, begins: list[int]) -> dict[int, TrailRecord]:
+        """Fetch records of the audit trail, by the revision at which each begins."""
+        self._hand_over()
+        found = await self._read(lambda queue: queue.fetch_records("audit", begins))
+        return {begin: decode_record(data) for begin, data in found.items()}
 
     async def old_revisions(self, first: int, last: int) -> list[VersionRow]:
         """Fetch the rows of all revisions from ``first`` to ``last``."""

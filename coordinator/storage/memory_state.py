@@ -164,6 +164,11 @@ class MemoryStateStore:
         versions = self._rows().versions
         return [versions[pair][7] if pair in versions else None for pair in ids]
 
+    async def fetch_records(self, name: str, keys: Sequence[RecordKey]) -> dict[Any, bytes]:
+        """See `StateStore.fetch_records`."""
+        table = self._rows().tables[name]
+        return {key: table[key] for key in keys if key in table}
+
     async def fetch_revisions(self, first: int, last: int, limit: int) -> list[VersionRow]:
         """See `StateStore.fetch_revisions`."""
         return whole_revisions([row for row in self._sorted() if first <= row[0] <= last], limit)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from coordinator.storage.errors import StorageError
 from coordinator.storage.group import BatchCallback, LogState
 from coordinator.storage.record import LogBatch
-from coordinator.storage.state import StateBatch, VersionId, VersionRow
+from coordinator.storage.state import RecordKey, StateBatch, VersionId, VersionRow
 from coordinator.storage.stream import SnapshotHeader
 
 
@@ -67,6 +67,9 @@ class StatePort(Protocol):
 
     async def fetch_values(self, ids: Sequence[VersionId]) -> list[bytes | None]:
         """Return the values of versions, in the order asked for."""
+
+    async def fetch_records(self, name: str, keys: Sequence[RecordKey]) -> dict[Any, bytes]:
+        """Return some records of a table, those that there are."""
 
     async def fetch_revisions(self, first: int, last: int, limit: int) -> list[VersionRow]:
         """Return whole revisions of a range, about `limit` rows."""

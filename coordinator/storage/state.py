@@ -215,6 +215,22 @@ class StateStore:
             found.update(((mod_revision, sub), value) for mod_revision, sub, value in rows)
         return [found.get(pair) for pair in ids]
 
+    async def fetch_records(self, name: str, keys: Sequence[RecordKey]) -> dict[Any, bytes]:
+        """Return some records of a table, by key; those that are not there are left out.
+
+        Raises:
+            KeyError: There is no such table.
+        """
+        table = schema.RECORD_TABLES[name]
+        key = table.primary_key.columns[0].name
+        found: dict[Any, bytes] = {}
+        for start in range(0, len(keys), _PAIRS_PER_QUERY):
+            part = keys[start : start + _PAIRS_PER_QUERY]
+            marks = ", ".join("?" * len(part))
+            query = f"SELECT {key}, data FROM {name} WHERE {key} IN ({marks})"
+            found.update(await self._fetch(query, tuple(part)))
+        return found
+
     async def fetch_revisions(self, first: int, last: int, limit: int) -> list[VersionRow]:
         """Return the versions of a range of revisions, in order.
 

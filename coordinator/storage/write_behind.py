@@ -11,11 +11,17 @@ is waited for; any other failure is reported once and ends it for good.
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from coordinator.storage.errors import NoSpace, StorageClosed, StorageError, StorageFailed
 from coordinator.storage.ports import StatePort
-from coordinator.storage.state import StateBatch, VersionId, VersionRow, whole_revisions
+from coordinator.storage.state import (
+    RecordKey,
+    StateBatch,
+    VersionId,
+    VersionRow,
+    whole_revisions,
+)
 
 PENDING_BYTES: Final = 64 << 20
 FLUSH_BYTES: Final = 1 << 20
@@ -150,6 +156,16 @@ class WriteBehind:
         return [
             found[pair] if row is None else row[7] for pair, row in zip(ids, waiting, strict=True)
         ]
+
+    async def fetch_records(self, name: str, keys: Sequence[RecordKey]) -> dict[Any, bytes]:
+        """Return some records of a table, also of those on their way."""
+        waiting: dict[RecordKey, bytes | None] = {}
+        for gathered in (self._writing, self._pending):
+            waiting.update(gathered.batch.tables.get(name, {}))
+        known = {key: waiting[key] for key in keys if key in waiting}
+        found = await self._store.fetch_records(name, [key for key in keys if key not in known])
+        found.update((key, data) for key, data in known.items() if data is not None)
+        return found
 
     async def fetch_revisions(self, first: int, last: int, limit: int) -> list[VersionRow]:
         """Return whole revisions of a range; see `StateStore.fetch_revisions`.

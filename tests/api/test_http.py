@@ -258,6 +258,7 @@ async def test_every_operation_has_a_route(member: Running) -> None:
     missing = {tag for tag in tags - ONLY_WEB_SOCKET if tag.replace(".", "_") not in names}
     assert missing == set()
     core = {"kv", "leases", "sessions", "cluster", "members", "watch", "stream", "hello", "ping"}
+    core |= {"auth", "users", "roles", "api_keys"}
     known = {str(kind.__struct_config__.tag) for kind in REQUESTS}
     assert {tag for tag in known if tag.split(".")[0] in core} == tags
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import httpx
@@ -56,6 +57,8 @@ class SmallNode:
         self.keyspace = self.machine.keyspace
         self.hub = WatchHub(self.keyspace.log, self.keyspace.compact_revision)
         self.clock_ms = 1_000_000
+        self.group = SimpleNamespace(absence=SimpleNamespace(told=[]))
+        self.on_tick: list[Callable[[], None]] = []
         self.refusal: CoordinatorError | None = None
         """What reads are refused with."""
 
@@ -76,6 +79,8 @@ class SmallNode:
             "",
             self.clock_ms,
             body,
+            who.get("auth_revision", 0),
+            who.get("scope", ""),
         )
         data = self.machine.codec.encode(envelope)
         applied = self.machine.apply(Entry(TERM, self.machine.index + 1, data=data))

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from msgspec import Struct, inspect
 
 from coordinator_sdk.protocol import (
+    audit,
+    auth,
     cluster,
     discovery,
     elections,
@@ -27,7 +29,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 def every_struct() -> list[type[Struct]]:
     """Every struct of the contract that can travel on its own."""
-    modules = [cluster, discovery, elections, kv, locks, services, sessions, tickets, topics]
+    modules = [audit, auth, cluster, discovery, elections, kv]
+    modules += [locks, services, sessions, tickets, topics]
     found = {
         kind
         for module in modules

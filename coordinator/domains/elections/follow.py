@@ -122,7 +122,7 @@ def follow_campaign(
     if not request.follow or state.state != QUEUED:
         return
     follower = Follower(connection, id, request, QUEUED, (QUEUED,))
-    connection.open_stream(id, follower, is_admitted=True)
+    connection.open_stream(id, follower, request, is_admitted=True)
     if not follower.open():
         # A retry is answered with the outcome of the first try; the grant has come since.
         asyncio.get_running_loop().call_soon(follower.tell)
@@ -146,7 +146,7 @@ def _answer_ticket(
         state = model.ticket_view(view, request.namespace, request.name, request.ticket)
         if request.follow and state.state in (QUEUED, GRANTED):
             follower = Follower(connection, id, request, state.state, (QUEUED, GRANTED))
-            connection.open_stream(id, follower)
+            connection.open_stream(id, follower, request)
             follower.open()
         connection.answer(id, view.revision, state)
     except CoordinatorError as refused:

@@ -137,7 +137,7 @@ def _begin(
                 field="start_revision",
             )
         stream = ServiceStream(connection, id, request)
-        connection.open_stream(id, stream)
+        connection.open_stream(id, stream, request)
         connection.answer(id, view.revision, None)
         stream.begin(view)
     except CoordinatorError as refused:

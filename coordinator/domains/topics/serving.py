@@ -175,7 +175,7 @@ def _begin(
         stream = SubscriptionStream(
             connection, id, feed, partial(_forget, known, request.namespace, feed)
         )
-        connection.open_stream(id, stream)
+        connection.open_stream(id, stream, request)
         known[request.namespace] = feed
         connection.answer(id, revision, None)
         stream.begin(request)

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import cluster, discovery, elections, frames, kv, locks, services, sessions, topics
+from . import (
+    audit,
+    auth,
+    cluster,
+    discovery,
+    elections,
+    frames,
+    kv,
+    locks,
+    services,
+    sessions,
+    topics,
+)
 
 REQUESTS: tuple[type[Any], ...] = (
     kv.Put,
@@ -31,11 +43,15 @@ REQUESTS: tuple[type[Any], ...] = (
     *elections.REQUESTS,
     *discovery.REQUESTS,
     *cluster.REQUESTS,
+    *audit.REQUESTS,
+    *auth.REQUESTS,
 )
 """Every operation a client may send."""
 
 __all__ = [
     "REQUESTS",
+    "audit",
+    "auth",
     "cluster",
     "discovery",
     "elections",

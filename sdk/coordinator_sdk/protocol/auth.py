@@ -390,8 +390,6 @@ REQUESTS = (
     AuthDisable,
     AuthStatus,
     AuthInit,
-    Login,
-    Reauthenticate,
     WhoAmI,
     UserAdd,
     UserDelete,
