@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from coordinator_sdk.protocol.kv import KeyValue
@@ -44,6 +44,10 @@ class Caller:
     client: int = 0
     auth_revision: int = 0
     scope: str = ""
+
+    def greeted(self, client: int) -> Caller:
+        """Give the same caller with the client id that the greeting gave it."""
+        return replace(self, client=client)
 
 
 def chosen_id(caller: Caller, request_id: int) -> int:

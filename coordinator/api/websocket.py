@@ -16,7 +16,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
@@ -388,7 +387,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
 
     def greeted(self, id: int, revision: int, result: HelloResult) -> None:
         """The client is known now: answer, and serve what has waited."""
-        self.caller = replace(self.caller, client=result.client)
+        self.caller = self.caller.greeted(result.client)
         self._is_greeted = True
         self.answer(id, revision, result)
 

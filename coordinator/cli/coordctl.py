@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from coordinator import __version__
 from coordinator.cli import (
+    blame,
     discovery,
     election,
     endpoint,
@@ -80,6 +81,7 @@ def build_parser() -> Parser:
         member,
         snapshot,
         discovery,
+        blame,
     ):
         module.add(nouns)
     nouns.command("version", show_version, "", "print the version of coordctl")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ._connection import Connection, decoder, nothing, now
 from ._download import Download, Progress, SnapshotInfo
 from ._modes import BEAT, CHANGE, READ
+from .protocol.audit import Blame, BlameLine, BlameResult
 from .protocol.cluster import (
     ClusterMembers,
     ClusterMembersResult,
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import BinaryIO
 
-__all__ = ["Cluster", "SnapshotInfo"]
+__all__ = ["BlameLine", "BlameResult", "Cluster", "SnapshotInfo"]
 
 _STATUS = decoder(ClusterStatusResult)
 _MEMBERS = decoder(ClusterMembersResult)
+_BLAMED = decoder(BlameResult)
 _CHANGED = decoder(MemberChangeResult)
 _MOVED = decoder(LeaderMoveResult)
 
@@ -50,6 +52,37 @@ class Cluster:
     async def members(self) -> list[MemberInfo]:
         """List the members."""
         return (await self._link.call(ClusterMembers(), _MEMBERS)).members
+
+    async def blame(
+        self,
+        key: str | bytes = b"",
+        *,
+        domain: str = "",
+        name: str = "",
+        namespace: str = "default",
+        limit: int = 0,
+        before: int = 0,
+    ) -> BlameResult:
+        """Ask who changed a key, or what belongs to a lock, a service, a topic or an election.
+
+        Args:
+            key: The key, unless ``domain`` is given.
+            domain: ``locks``, ``services``, ``topics``, ``elections`` or ``discovery``.
+            name: The name in that domain.
+            namespace: Its namespace.
+            limit: The newest so many changes; 0 for as many as one answer may hold.
+            before: Only changes of revisions below this one; 0 for all.
+
+        Returns:
+            The changes that the history reaches back to, the newest first.
+
+        Raises:
+            InvalidRequest: Neither a key nor a domain is given, or both.
+            PermissionDenied: The caller may not know.
+        """
+        raw = key.encode() if isinstance(key, str) else key
+        body = Blame(raw, domain, namespace, name, limit, before)
+        return await self._link.call(body, _BLAMED, READ)
 
     async def add_member(
         self,

@@ -343,6 +343,7 @@ class Cluster(Face[_cluster.Cluster]):
 
     status = blocking(_cluster.Cluster.status)
     members = blocking(_cluster.Cluster.members)
+    blame = blocking(_cluster.Cluster.blame)
     add_member = blocking(_cluster.Cluster.add_member)
     remove_member = blocking(_cluster.Cluster.remove_member)
     promote_member = blocking(_cluster.Cluster.promote_member)
