@@ -34,17 +34,25 @@ class Administration:
     is_ending: bool = False
 
     async def work(self) -> None:
-        """Do one thing after another; in the end, leave nothing spoiled behind."""
-        while True:
-            await asyncio.sleep(0.3 + self.rng.random() * 2)
-            spoiled = [host for host in self.cluster.wanted if host.is_spoiled]
-            for host in spoiled:
+        """Change the members, and replace those whose disk is lost."""
+        changing = asyncio.ensure_future(self._change_members())
+        # A group that is not healthy may refuse everything but to be mended.
+        while not (self.is_ending and changing.done() and not self._spoiled()):
+            for host in self._spoiled():
                 if host.node is not None:
                     host.is_spoiled = False  # What was damaged was not needed any more.
                 elif host.has_ended:
                     await self._replace(host)
-            if self.is_ending and not spoiled:
-                return
+            await asyncio.sleep(0.3)
+        await changing
+
+    def _spoiled(self) -> list[Host]:
+        return [host for host in self.cluster.wanted if host.is_spoiled]
+
+    async def _change_members(self) -> None:
+        """Do one thing after another."""
+        while not self.is_ending:
+            await asyncio.sleep(0.3 + self.rng.random() * 2)
             if self.is_busy and self.cluster.size > 1 and not self.is_ending:
                 await self._change()
 
@@ -84,6 +92,8 @@ class Administration:
             await asyncio.sleep(0.1)
 
     async def _remove(self, host: Host) -> None:
+        if host.is_leaving:
+            return
         host.is_leaving = True
         if not await self._done(MemberRemove(member_of(host)), f"{host.name} is removed"):
             host.is_leaving = False

@@ -19,7 +19,6 @@ from coordinator.node.peers import Peers
 from coordinator.node.persistence import Persistence
 from coordinator.raft import follower, leader
 from coordinator.raft.log import RaftLog
-from coordinator.raft.read_index import ReadOnly
 from coordinator.raft.tracker import ProgressTracker
 from coordinator.replica import commands, install, tickets
 from coordinator.replica.deadlines import LeaderClock
@@ -105,9 +104,6 @@ MUTANTS: dict[str, Mutant] = {
     # Reads and watches.
     "stale read after deposition": Mutant(
         Replica, "_start_round", reads.read_without_a_quorum, TOGETHER
-    ),
-    "confirm reads by anyone": Mutant(
-        ReadOnly, "advance", consensus.confirm_reads_by_anyone, TOGETHER
     ),
     "read joins an old round": Mutant(Replica, "read", reads.join_an_old_round, TOGETHER),
     "read before the first commit": Mutant(

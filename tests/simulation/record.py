@@ -19,8 +19,9 @@ from coordinator.keyspace.records import Events
 from coordinator.node import node as node_module
 from coordinator.node.peers import Links
 from coordinator.raft import RawNode
+from coordinator.replica.effects import Append, Effects
 from coordinator.replica.machine import Applied
-from coordinator.replica.replica import Append, Effects, Replica
+from coordinator.replica.replica import Replica
 from coordinator.wire.raft import Entry, Message, MessageType
 from tests.simulation.checkers.consensus import Consensus
 from tests.simulation.clock import NoEnd

@@ -6,7 +6,6 @@ from typing import Any
 
 from coordinator.raft.core import Raft
 from coordinator.raft.log import RaftLog
-from coordinator.raft.read_index import ReadOnly
 from coordinator.raft.tracker import ProgressTracker
 from coordinator.replica.replica import Replica
 from coordinator.wire.raft import Entry, Message, MessageType
@@ -86,18 +85,6 @@ def commit_without_a_quorum(committed: Any) -> Any:
     def mutant(self: ProgressTracker) -> int:
         found = sorted(self.progress[voter].match for voter in self.config.voters)
         return found[min(len(found) // 2 + 1, len(found) - 1)]
-
-    return mutant
-
-
-def confirm_reads_by_anyone(advance: Any) -> Any:
-    """One answer confirms every read that waits, even one sent before the read came in."""
-
-    def mutant(self: ReadOnly, config: Any) -> list[Any]:
-        confirmed = list(self._unconfirmed)
-        self._confirmed += len(confirmed)
-        self._unconfirmed.clear()
-        return confirmed
 
     return mutant
 
