@@ -141,7 +141,12 @@ async def test_compaction_refuses_what_it_took(grpc: Grpc) -> None:
             3,
             "etcdserver: value is provided",
         ),
-        ("Put", {"key": b"k", "lease": 1, "ignore_lease": True}, 3, "etcdserver: lease is provided"),
+        (
+            "Put",
+            {"key": b"k", "lease": 1, "ignore_lease": True},
+            3,
+            "etcdserver: lease is provided",
+        ),
         ("Put", {"key": b"none", "ignore_value": True}, 3, "etcdserver: key not found"),
         ("Range", {"key": b"k", "sort_order": 9}, 3, "etcdserver: invalid sort option"),
     ],
