@@ -187,7 +187,7 @@ def _in_one_form(urls: list[str]) -> list[str]:
 
 def _move_leader(connection: Connection, id: int, op: LeaderMove) -> None:
     node = connection.node
-    former = node.replica.leader_id()
+    former = node.replica.raw.lead
 
     def done(answer: int | CoordinatorError) -> None:
         if isinstance(answer, CoordinatorError):

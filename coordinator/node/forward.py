@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from coordinator.replica.replica import QUEUE_MAX, Proposal
+from coordinator.replica.effects import Proposal
+from coordinator.replica.replica import QUEUE_MAX
 from coordinator.wire.command import UnknownCommand
 from coordinator.wire.peer import Forward, Placed
 from coordinator_sdk.errors import (

@@ -20,6 +20,7 @@ from coordinator.transport.errors import CannotListen
 from coordinator_sdk.errors import CoordinatorError
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Sequence
 
     from coordinator.config import Config
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from coordinator.node.persistence import Persistence
     from coordinator.node.surroundings import Surroundings
     from coordinator.replica.domain import Domain
+    from coordinator.replica.effects import Proposal
     from coordinator.replica.machine import Machine
-    from coordinator.replica.replica import Proposal
     from coordinator.transport.ports import PeerNetwork
     from coordinator.wire.raft import Message
 
@@ -89,19 +90,9 @@ class Group:
         self._schedule = schedule
         self._on_failure = on_failure
         draw, timeout_ms = surroundings.random, config.election_timeout_ms
-        patience_ms = 2 * timeout_ms + PATIENCE_MS
         self._links = Links(network)
         self.absence = Absence(replica.raw, limit_ms=2 * timeout_ms)
-        self._forwarding = Forwarding(
-            replica,
-            self._links,
-            propose=self._propose_here,
-            first_call=draw.getrandbits(62),
-            patience_ms=patience_ms,
-        )
-        self._keepalive = Keepalive(
-            replica, self._links, first_call=draw.getrandbits(62), patience_ms=patience_ms
-        )
+        self._find_leader(draw, 2 * timeout_ms + PATIENCE_MS)
         self._sender = SnapshotSender(
             network,
             persistence,
@@ -122,12 +113,6 @@ class Group:
             applied_index=lambda: replica.machine.index,
             offer=self.installation.offer,
         )
-        self._failover = Failover(
-            replica.raw,
-            draw,
-            call_later=asyncio.get_running_loop().call_later,
-            schedule=schedule,
-        )
         self.membership = Membership(
             replica,
             is_linked=network.is_linked,
@@ -136,19 +121,45 @@ class Group:
             strict=config.strict_reconfig_check,
             learners_max=config.max_learners,
         )
-        self._peers = peers = Peers(
-            booted.identity,
-            draw.getrandbits(62) + 1,
-            replica,
-            network,
+        self._meet(draw)
+
+    def _find_leader(self, draw: random.Random, patience_ms: int) -> None:
+        """Put together what passes on to the leader whatever only it can do."""
+        self._forwarding = Forwarding(
+            self._replica,
             self._links,
-            schedule=schedule,
+            propose=self._propose_here,
+            first_call=draw.getrandbits(62),
+            patience_ms=patience_ms,
+        )
+        self._keepalive = Keepalive(
+            self._replica,
+            self._links,
+            first_call=draw.getrandbits(62),
+            patience_ms=patience_ms,
+        )
+        self._failover = Failover(
+            self._replica.raw,
+            draw,
+            call_later=asyncio.get_running_loop().call_later,
+            schedule=self._schedule,
+        )
+
+    def _meet(self, draw: random.Random) -> None:
+        """Put together what takes in what the others send."""
+        self._peers = peers = Peers(
+            self._booted.identity,
+            draw.getrandbits(62) + 1,
+            self._replica,
+            self._network,
+            self._links,
+            schedule=self._schedule,
             on_refused=self._refused,
-            on_failure=on_failure,
+            on_failure=self._on_failure,
         )
         peers.forwarding, peers.keepalive = self._forwarding, self._keepalive
         peers.failover, peers.sender, peers.receiver = self._failover, self._sender, self._receiver
-        peers.set_peers(booted.peers)
+        peers.set_peers(self._booted.peers)
 
     # ------------------------------------------------------------ coming and going
 

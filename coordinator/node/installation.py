@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from coordinator.node.boot import Booted
     from coordinator.node.persistence import Persistence
     from coordinator.node.snapshots import Installed
+    from coordinator.replica.effects import Append
     from coordinator.replica.machine import Machine
-    from coordinator.replica.replica import Append
     from coordinator.storage.ports import StatePort
     from coordinator.wire.raft import Message
 

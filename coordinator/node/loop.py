@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from coordinator.node.surroundings import Surroundings
-    from coordinator.replica.replica import Append, Replica
+    from coordinator.replica.effects import Append
+    from coordinator.replica.replica import Replica
     from coordinator.storage.errors import StorageError
     from coordinator.storage.ports import LogPort
     from coordinator.wire.raft import Message

@@ -29,8 +29,9 @@ from coordinator_sdk.protocol.cluster import MemberAdd, MemberPromote, MemberRem
 
 if TYPE_CHECKING:
     from coordinator.config import Config
+    from coordinator.replica.effects import Proposal
     from coordinator.replica.machine import Machine
-    from coordinator.replica.replica import Proposal, Replica
+    from coordinator.replica.replica import Replica
     from coordinator.storage.identity import Identity
 
 READY_SHARE: Final = 0.9

@@ -21,7 +21,7 @@ from coordinator.node.persistence import Persistence
 from coordinator.node.stall import Stall
 from coordinator.node.surroundings import ThisMachine
 from coordinator.replica import membership
-from coordinator.replica.replica import Proposal, Replica
+from coordinator.replica.effects import Proposal
 from coordinator.replica.requests import Outcome
 from coordinator_sdk.errors import (
     CoordinatorError,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from coordinator.node.surroundings import Surroundings
     from coordinator.replica.domain import Domain
     from coordinator.replica.machine import Machine
+    from coordinator.replica.replica import Replica
     from coordinator.replica.trail import TrailRecord
     from coordinator.storage.backup import BackupStatus
     from coordinator.transport.ports import PeerNetwork

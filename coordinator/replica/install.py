@@ -18,8 +18,9 @@ from coordinator.wire.command import FORMAT, Envelope
 from coordinator_sdk.errors import OutcomeUnknown, Unavailable
 
 if TYPE_CHECKING:
+    from coordinator.replica.effects import Proposal
     from coordinator.replica.machine import Machine
-    from coordinator.replica.replica import Proposal, Replica
+    from coordinator.replica.replica import Replica
     from coordinator.replica.requests import Outcome
 
 

@@ -18,28 +18,33 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from coordinator.raft import LOCAL_APPEND, LOCAL_APPLY, RawNode, hard_state_of
 from coordinator.raft.errors import ProposalDropped, StepPeerNotFound
 from coordinator.replica import membership
 from coordinator.replica.deadlines import LeaderClock
+from coordinator.replica.effects import (
+    PROMISES_NOTHING,
+    Append,
+    Effects,
+    Proposal,
+    Read,
+    ReadDone,
+    envelope_of,
+    no_leader,
+    superseded,
+)
 from coordinator.replica.machine import Applied, Machine
 from coordinator.replica.requests import Outcome
-from coordinator.wire.command import FORMAT, Envelope
 from coordinator.wire.raft import (
     Entry,
     EntryType,
-    HardState,
     Message,
-    MessageType,
-    Snapshot,
     decode_conf_change,
 )
 from coordinator_sdk.errors import (
     CoordinatorError,
     Exhausted,
-    NoLeader,
     NotApplied,
     OutcomeUnknown,
     Unavailable,
@@ -53,62 +58,6 @@ QUEUE_MAX: Final = 65_536
 """Proposals that may wait for the next turn."""
 ROUND_RETRY_MS: Final = 150
 """When the question for a read index, or its answer, counts as lost: it is asked anew."""
-_LEADS_AT_ONCE: Final = frozenset(
-    (MessageType.MSG_APP, MessageType.MSG_HEARTBEAT, MessageType.MSG_SNAP)
-)
-"""Messages that promise nothing about what this member has stored."""
-
-Done = Callable[[Outcome], None]
-ReadDone = Callable[[CoordinatorError | None], None]
-Placing = Callable[[int, int, CoordinatorError | None], None]
-
-
-class Proposal(Struct, gc=False):
-    """A command on its way into the log."""
-
-    body: Any
-    done: Done | None
-    client: int = 0
-    sequence: int = 0
-    floor: int = 0
-    actor: str = ""
-    origin: str = ""
-    cause: str = ""
-    trace: str = ""
-    term: int = 0
-    since_ms: int = 0
-    placed: Placing | None = None
-    """For one that another member waits for: told (index, term, None) once it is proposed, else
-    (0, 0, error), with None for the error if another leader may have it."""
-    auth_revision: int = 0
-    scope: str = ""
-    in_doubt: bool = False
-    """Whether an earlier try may be in the log. It has a request id, so it can be tried again."""
-
-
-class Append(Struct):
-    """Something to make durable, and what to do once it is."""
-
-    entries: list[Entry]
-    hard_state: HardState | None
-    snapshot: Snapshot | None
-    must_sync: bool
-    responses: list[Message]
-
-
-class _Read(Struct, gc=False):
-    """A read that waits: for the applied state too, or only for the leader's answer."""
-
-    applied: bool
-    since_ms: int
-    done: ReadDone
-
-
-class Effects(Struct):
-    """What one turn asks its caller to do: write ``appends`` in order, send ``messages``."""
-
-    appends: list[Append]
-    messages: list[Message]
 
 
 class Replica:
@@ -145,9 +94,9 @@ class Replica:
         self._patience_ms = patience_ms
         self._queue: list[Proposal] = []
         self._in_flight: dict[int, Proposal] = {}
-        self._reads: list[_Read] = []
+        self._reads: list[Read] = []
         self._round_context = b""
-        self._round_reads: list[_Read] = []
+        self._round_reads: list[Read] = []
         self._awaiting_apply: deque[tuple[int, ReadDone, int]] = deque()
         self.ask_again: Callable[[Proposal], None] | None = None
         """Takes proposals in doubt that are refused: only their request id tells what is true."""
@@ -191,7 +140,7 @@ class Replica:
         if self._round_reads and self._round_reads[0].since_ms < oldest_ms:
             self._reads, self._round_reads = self._round_reads + self._reads, []
         while self._reads and self._reads[0].since_ms < oldest_ms:
-            self._reads.pop(0).done(NoLeader("the cluster has no leader at the moment"))
+            self._reads.pop(0).done(no_leader())
         if self._steps is None and not self.has_committed:
             # What these wait for is committed, but it does not come.
             waiting = self._awaiting_apply
@@ -208,8 +157,7 @@ class Replica:
     def propose(self, proposal: Proposal) -> None:
         """Queue a command for the next turn; its ``done`` is called when it is decided."""
         if not self.raw.is_leader:
-            error = NoLeader("the cluster has no leader at the moment")
-            self.refuse(proposal, error, is_final=False)
+            self.refuse(proposal, no_leader(), is_final=False)
         elif len(self._queue) >= QUEUE_MAX:
             self.refuse(proposal, Exhausted("too many requests", limit="proposals"))
         else:
@@ -232,11 +180,11 @@ class Replica:
             return False
         if term < self.machine.term:
             # It is too late for an entry of that term: a later one has been committed before it.
-            self.refuse(proposal, _superseded())
+            self.refuse(proposal, superseded())
             return True
         if known is not None:
             # Another leader has put something else there, so its entry can't be committed.
-            self.refuse(known, _superseded())
+            self.refuse(known, superseded())
         proposal.term = term
         self._in_flight[index] = proposal
         return True
@@ -274,7 +222,7 @@ class Replica:
             applied: Whether the state must have caught up with it; False to learn only that
                 a leader that still led after this call has answered.
         """
-        self._reads.append(_Read(applied, self.now_ms, done))
+        self._reads.append(Read(applied, self.now_ms, done))
 
     def step(self, message: Message) -> None:
         """Take in a message from a peer."""
@@ -306,7 +254,7 @@ class Replica:
                     effects.appends.append(self._append_of(message, must_sync=ready.must_sync))
                 elif message.to == LOCAL_APPLY:
                     self._committed.append((message.entries, message.responses))
-                elif message.type in _LEADS_AT_ONCE:
+                elif message.type in PROMISES_NOTHING:
                     effects.messages.append(message)
                 else:
                     promises.append(message)
@@ -370,22 +318,8 @@ class Replica:
     def encode(self, proposal: Proposal) -> bytes:
         """Give the payload of a proposal's entry, stamped with the time."""
         machine = self.machine
-        return machine.codec.encode(
-            Envelope(
-                FORMAT,
-                proposal.client,
-                proposal.sequence,
-                proposal.floor,
-                proposal.actor,
-                proposal.origin,
-                proposal.cause,
-                proposal.trace,
-                max(self.wall_ms, machine.clock_ms),
-                proposal.body,
-                proposal.auth_revision,
-                proposal.scope,
-            )
-        )
+        clock_ms = max(self.wall_ms, machine.clock_ms)
+        return machine.codec.encode(envelope_of(proposal, clock_ms))
 
     def _refuse_dropped(self, proposals: list[Proposal]) -> None:
         error = Unavailable("the member can't take proposals at the moment; try again")
@@ -558,21 +492,11 @@ class Replica:
         if proposal.term == entry.term and applied.outcome is not None:
             proposal.done(applied.outcome)
         else:
-            self.refuse(proposal, _superseded())
+            self.refuse(proposal, superseded())
 
     def _refuse_superseded(self, entry: Entry) -> None:
         """Nothing of an earlier term can be committed behind the first entry of a later one."""
         in_flight = self._in_flight
         for index in [i for i, each in in_flight.items() if i > entry.index]:
             if in_flight[index].term < entry.term:
-                self.refuse(in_flight.pop(index), _superseded())
-
-    # Looking.
-
-    def leader_id(self) -> int:
-        """Give the leader's member id, 0 if unknown."""
-        return self.raw.lead
-
-
-def _superseded() -> Unavailable:
-    return Unavailable("leadership changed before the commit; try again")
+                self.refuse(in_flight.pop(index), superseded())

@@ -8,7 +8,7 @@ from typing import Any
 from coordinator.node.forward import Forwarding
 from coordinator.node.keepalive import Keepalive
 from coordinator.node.membership import Membership
-from coordinator.replica.replica import Proposal
+from coordinator.replica.effects import Proposal
 from coordinator.replica.requests import Outcome
 from coordinator.wire.peer import Forward, Placed, Renew, Renewed
 from coordinator_sdk.errors import CoordinatorError

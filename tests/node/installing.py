@@ -15,8 +15,8 @@ from coordinator.node.installation import Installation
 from coordinator.node.persistence import Persistence
 from coordinator.node.snapshots import SnapshotReceiver
 from coordinator.node.surroundings import Directory, Surroundings, ThisMachine
+from coordinator.replica.effects import Append
 from coordinator.replica.machine import Machine
-from coordinator.replica.replica import Append
 from coordinator.storage.errors import StorageError
 from coordinator.storage.group import BatchCallback
 from coordinator.storage.identity import Identity

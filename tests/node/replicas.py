@@ -11,10 +11,11 @@ from coordinator.node import boot
 from coordinator.node.membership import Membership
 from coordinator.raft import RawNode
 from coordinator.raft.errors import StepPeerNotFound
+from coordinator.replica.effects import Proposal
 from coordinator.replica.log import ReplicaLog
 from coordinator.replica.machine import Machine
 from coordinator.replica.members import Member
-from coordinator.replica.replica import Proposal, Replica
+from coordinator.replica.replica import Replica
 from coordinator.replica.requests import Outcome
 from coordinator.wire.raft import ConfState, HardState, Snapshot, SnapshotMetadata
 from coordinator_sdk.errors import error_from_wire

@@ -246,7 +246,13 @@ def test_an_answer_after_its_entry():
     """An answer that comes after the entry was applied tells nothing: its outcome is gone."""
     group = registered()
     late: list[Placed] = []
-    group.loses = lambda sender, to, thing: type(thing) is Placed and not late.append(thing)
+
+    def loses(sender: int, to: int, thing: object) -> bool:
+        if type(thing) is Placed:
+            late.append(thing)
+        return type(thing) is Placed
+
+    group.loses = loses
     with_id = group.submit(2, PUT, client=5, sequence=1)
     without = group.submit(2, PUT)
     group.loses = lambda *_: False

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.keyspace.records import USER
 from coordinator.node.surroundings import ThisMachine
-from coordinator.replica.replica import Proposal
+from coordinator.replica.effects import Proposal
 from coordinator.replica.requests import Outcome
 from coordinator.storage.errors import ArchiveDamaged, StateDamaged, StorageError
 from coordinator.storage.stream import read_snapshot

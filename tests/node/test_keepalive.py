@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from coordinator.node import keepalive
+from coordinator.replica.effects import Proposal
 from coordinator.replica.entry import granted_at
-from coordinator.replica.replica import Proposal
 from coordinator.wire.command import LeaseExpire
 from coordinator.wire.peer import Renew, Renewed
 from coordinator.wire.raft import MessageType

@@ -13,8 +13,8 @@ from coordinator.node.membership import (
     Membership,
     publication,
 )
+from coordinator.replica.effects import Proposal
 from coordinator.replica.membership import NOT_ENOUGH_STARTED, NOT_FOUND, NOT_LEARNER
-from coordinator.replica.replica import Proposal
 from coordinator.replica.requests import Outcome
 from coordinator.storage.identity import Identity
 from coordinator.wire.command import MemberPublish

@@ -11,7 +11,7 @@ from coordinator.node import persistence as persistence_module
 from coordinator.node import snapshots
 from coordinator.node.snapshots import SnapshotSender
 from coordinator.node.surroundings import ThisMachine
-from coordinator.replica.replica import Proposal
+from coordinator.replica.effects import Proposal
 from coordinator.storage.stream import read_header
 from coordinator.transport.errors import PeerRefused, PeerUnreachable
 from coordinator.wire.raft import (

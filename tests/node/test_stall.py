@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.node.stall import Stall
-from coordinator.replica.replica import Append, Proposal
+from coordinator.replica.effects import Append, Proposal
 from coordinator.replica.requests import Outcome
 from coordinator_sdk.protocol.kv import Put
 from tests.node.replicas import TICK_MS, Replicas
@@ -62,7 +62,7 @@ def test_leadership_moves_away_from_a_stalled_disk():
     group = Replicas(3)
     former, outcomes = group.by_id[1], list[Outcome]()
     held: list[Append] = []
-    former.persisted = held.append  # type: ignore[method-assign]
+    former.persisted = held.append  # type: ignore[method-assign,assignment]
     former.propose(Proposal(Put(b"a", b"1"), outcomes.append))
     group.settle()
     assert held

@@ -19,8 +19,9 @@ from coordinator.node.loading import load_machine
 from coordinator.node.persistence import machine_batch
 from coordinator.raft import RawNode
 from coordinator.replica.domain import Domain
+from coordinator.replica.effects import Append, Proposal
 from coordinator.replica.machine import Machine
-from coordinator.replica.replica import Append, Proposal, Replica
+from coordinator.replica.replica import Replica
 from coordinator.replica.requests import Outcome
 from coordinator.replica.requests import _row_of as row_of
 from coordinator.storage.errors import StorageError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.replica.replica import Append, Effects, Proposal, Replica
+from coordinator.replica.effects import Append, Effects, Proposal
+from coordinator.replica.replica import Replica
 from coordinator.wire.raft import Entry, Message, MessageType
 from coordinator_sdk.protocol.kv import Put
 from tests.node.replicas import Replicas

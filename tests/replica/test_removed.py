@@ -1,6 +1,6 @@
 """A member after its own removal."""
 
-from coordinator.replica.replica import Append
+from coordinator.replica.effects import Append
 from coordinator.wire.raft import Message, MessageType
 from tests.replica.member import Member
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.replica.replica import Proposal
+from coordinator.replica.effects import Proposal
 from coordinator.replica.requests import Outcome
 from coordinator_sdk.errors import NoLeader, OutcomeUnknown, Unavailable
 from coordinator_sdk.protocol.cluster import ClientRegister
