@@ -279,6 +279,11 @@ class Machine:
             permissions.judge(self, envelope)
         except NotApplied as error:
             return self.refusal(error)
+        except Exception as error:
+            # What can't be judged is denied; it must not stop the member.
+            if self.on_fault is not None:
+                self.on_fault(Entry(self.term, self.index + 1), error)
+            return self.refusal(Internal("judging the command failed by a mistake of ours"))
         return None
 
     def refusal(self, error: Any) -> Outcome:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from coordinator.keyspace.auth import AuthStore
     from coordinator.keyspace.keyspace import Keyspace
     from coordinator.keyspace.rights import Rights
+    from coordinator.sessions.records import SessionRecord
     from coordinator_sdk.protocol.kv import Guard, KeyValue
 
 
@@ -57,8 +58,13 @@ class Asker:
 
     def owns(self, session: int) -> bool:
         """Tell whether a session is the asker's; one that does not exist is nobody else's."""
-        record = self.get(records.key(session))
-        return record is None or self.is_own(records.decode(record.value).actor)
+        found = self.session(session)
+        return found is None or self.is_own(found.actor)
+
+    def session(self, session: int) -> SessionRecord | None:
+        """Give the record of a session; None if there is none."""
+        record = self.get(records.key(session)) if 0 <= session < 1 << 63 else None
+        return None if record is None else records.decode(record.value)
 
     def is_own(self, actor: str) -> bool:
         """Tell whether what a user made is the asker's."""
@@ -202,7 +208,7 @@ def check_guard_use(asker: Asker, guard: Guard) -> None:
     Raises:
         PermissionDenied: The asker is neither.
     """
-    if asker.get(records.key(guard.session)) is not None and asker.owns(guard.session):
+    if asker.session(guard.session) is not None and asker.owns(guard.session):
         return
     if not asker.rights.may(f"{guard.kind.removesuffix('s')}:read", guard.namespace, guard.name):
         raise denied()

@@ -23,7 +23,6 @@ from coordinator.replica.permission import (
     check_guard_use,
     denied,
 )
-from coordinator.sessions import records
 from coordinator.wire import command as members_own
 from coordinator_sdk.protocol import audit, auth, cluster, kv, sessions
 from coordinator_sdk.protocol.auth import ROOT
@@ -155,12 +154,11 @@ def _show_leases(asker: Asker, op: kv.LeaseList, result: kv.LeaseListResult) -> 
 
 
 def _check_session_get(asker: Asker, op: sessions.SessionGet) -> None:
-    record = asker.get(records.key(op.session))
-    if record is None:
+    found = asker.session(op.session)
+    if found is None:
         # That there is none says nothing about others: ids can't be guessed.
         _check_session_list(asker, op)
         return
-    found = records.decode(record.value)
     if not _sees_session(asker, found.actor, found.application):
         raise denied()
 
@@ -184,12 +182,11 @@ def _show_sessions(
 
 
 def _check_session_close(asker: Asker, op: sessions.SessionClose) -> None:
-    record = asker.get(records.key(op.session))
-    if record is None:
+    found = asker.session(op.session)
+    if found is None:
         if not asker.rights.may_some("session:open"):
             raise denied()
         return
-    found = records.decode(record.value)
     if asker.is_own(found.actor):
         return
     if not asker.rights.may("session:operate", "", found.application):
