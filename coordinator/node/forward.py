@@ -117,7 +117,8 @@ class Forwarding:
         now_ms = self._replica.now_ms
         for position, proposal in enumerate(self._waiting):
             call = self._next_call
-            if not self._outbox.forward(lead, Forward(call, self._replica.encode(proposal))):
+            forward = Forward(call, self._replica.encode(proposal), proposal.in_doubt)
+            if not self._outbox.forward(lead, forward):
                 del self._waiting[:position]
                 return
             self._next_call += 1
@@ -223,6 +224,7 @@ class Forwarding:
                 auth_revision=envelope.auth_revision,
                 scope=envelope.scope,
                 placed=placed,
+                in_doubt=forward.in_doubt,
             )
         )
 

@@ -209,7 +209,7 @@ class Group:
         self._schedule()
 
     def _propose_here(self, proposal: Proposal) -> None:
-        if self.membership.concerns(proposal.body):
+        if self.membership.concerns(proposal.body) and not proposal.in_doubt:
             self.membership.admit(proposal, self._admitted)
         else:
             self._replica.propose(proposal)

@@ -93,6 +93,11 @@ def superseded() -> Unavailable:
     return Unavailable("leadership changed before the commit; try again")
 
 
+def dropped() -> Unavailable:
+    """Give the refusal of what the consensus core would not take."""
+    return Unavailable("the member can't take proposals at the moment; try again")
+
+
 def no_leader() -> NoLeader:
     """Give the refusal of what only a leader can do."""
     return NoLeader("the cluster has no leader at the moment")

@@ -30,6 +30,7 @@ from coordinator.replica.effects import (
     Proposal,
     Read,
     ReadDone,
+    dropped,
     envelope_of,
     no_leader,
     superseded,
@@ -98,8 +99,8 @@ class Replica:
         self._round_context = b""
         self._round_reads: list[Read] = []
         self._awaiting_apply: deque[tuple[int, ReadDone, int]] = deque()
+        # Takes proposals in doubt that are refused: only their request id tells what is true.
         self.ask_again: Callable[[Proposal], None] | None = None
-        """Takes proposals in doubt that are refused: only their request id tells what is true."""
         self._context = incarnation.to_bytes(8, "big") + raw.id.to_bytes(8, "big")
         self._round = 0
         self._knows_commit_of = 0
@@ -204,6 +205,7 @@ class Replica:
         """
         if proposal.placed is not None:
             proposal.placed(0, 0, error if is_final else None)
+            return  # The member that waits for it knows what to do.
         if proposal.in_doubt and isinstance(error, NotApplied):
             # This try was not applied, but an earlier one may have been.
             if self.ask_again is not None and isinstance(error, (Unavailable, Exhausted)):
@@ -293,7 +295,8 @@ class Replica:
         try:
             self.raw.propose(payloads)
         except ProposalDropped:
-            self._refuse_dropped(proposals)
+            for proposal in proposals:
+                self.refuse(proposal, dropped(), is_final=False)
         else:
             self._note_in_flight(proposals, first)
 
@@ -311,7 +314,7 @@ class Replica:
         try:
             raw.propose_conf_change(change)
         except ProposalDropped:
-            self._refuse_dropped(changes[:1])
+            self.refuse(changes[0], dropped(), is_final=False)
         else:
             self._note_in_flight(changes[:1], first)
 
@@ -320,11 +323,6 @@ class Replica:
         machine = self.machine
         clock_ms = max(self.wall_ms, machine.clock_ms)
         return machine.codec.encode(envelope_of(proposal, clock_ms))
-
-    def _refuse_dropped(self, proposals: list[Proposal]) -> None:
-        error = Unavailable("the member can't take proposals at the moment; try again")
-        for proposal in proposals:
-            self.refuse(proposal, error, is_final=False)
 
     def _note_in_flight(self, proposals: list[Proposal], first: int) -> None:
         term = self.raw.term

@@ -19,10 +19,12 @@ class Forward(Struct, array_like=True, gc=False):
     Attributes:
         call: Number by which the answer finds it.
         command: The encoded envelope; the leader stamps it with its own clock.
+        in_doubt: Whether an earlier try may be in the log: then only the log can judge it.
     """
 
     call: Uint63
     command: bytes
+    in_doubt: bool = False
 
 
 class Placed(Struct, array_like=True, gc=False):
