@@ -232,14 +232,19 @@ class Connections:
         for connection in list(self._all):
             connection.check_silence()
 
-    async def close(self) -> None:
-        """End all of them after what was sent has left, and wait until they are gone."""
+    async def close(self, within_s: float) -> None:
+        """End all of them after what was sent has left, and wait until they are gone.
+
+        Args:
+            within_s: How long to wait, in seconds. An event loop that never tells of the end of
+                an aborted transport must not keep the member from ending.
+        """
         self._is_closed = True
         for connection in list(self._all):
             connection.close()
         if self._all:
             self._empty = asyncio.get_running_loop().create_future()
-            await self._empty
+            await asyncio.wait((self._empty,), timeout=within_s)
 
 
 _PING = encode(Kind.PING)

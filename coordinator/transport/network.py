@@ -333,7 +333,7 @@ class StreamNetwork:
         self._outgoing.clear()
         if self._snapshots:
             await self._snapshots.close()
-        await self._connections.close()
+        await self._connections.close(self._limits.stop_s)
         for server in self._servers:
             with contextlib.suppress(OSError):
                 await server.wait_closed()
