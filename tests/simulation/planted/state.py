@@ -9,15 +9,16 @@ from coordinator.replica.entry import EntryTxn
 from coordinator.replica.machine import Machine
 from coordinator.replica.requests import RequestTable
 from coordinator.replica.tickets import TicketQueue
+from coordinator_sdk.errors import NotApplied
 
 
 def forget_outcomes(find: Any) -> Any:
-    def mutant(
-        self: RequestTable, client: int, sequence: int, body: object, floor: int = 0
-    ) -> None:
+    """The table of requests is not consulted: a retry is applied once more."""
+
+    def mutant(self: RequestTable, *request: Any) -> None:
         try:
-            find(self, client, sequence, body, floor)
-        except Exception:
+            find(self, *request)
+        except NotApplied:
             return
 
     return mutant
