@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from coordinator.node.bootstrap import own_peer_urls
 from coordinator.raft import ProgressState
-from coordinator.replica import membership
+from coordinator.replica import membership, permissions
 from coordinator.wire.command import FORMAT, MemberPublish
 from coordinator_sdk.errors import (
     Conflict,
@@ -124,6 +124,8 @@ class Membership:
             return None  # The log gives the outcome of the first try.
         machine, body = self._replica.machine, proposal.body
         try:
+            if machine.auth.enabled:
+                permissions.judge(machine, proposal)
             membership.check(machine, body)
             if type(body) is MemberAdd:
                 self._check_add(machine, body)

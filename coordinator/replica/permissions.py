@@ -28,6 +28,7 @@ from coordinator_sdk.protocol import audit, auth, cluster, kv, sessions
 from coordinator_sdk.protocol.auth import ROOT
 
 if TYPE_CHECKING:
+    from coordinator.replica.effects import Proposal
     from coordinator.replica.machine import Machine
     from coordinator.wire.command import Envelope
 
@@ -118,6 +119,8 @@ def _check_revoke(asker: Asker, op: kv.LeaseRevoke) -> None:
 
 def _check_keep_alive(asker: Asker, op: kv.LeaseKeepAlive) -> None:
     is_user = _may_use_leases(asker)
+    if not (is_user or asker.rights.may_some("session:open")):
+        raise denied()
     for lease in op.leases:
         found = asker.keyspace.leases.get(lease)
         if found is None:
@@ -366,10 +369,11 @@ MEMBERS_OWN = frozenset(kind for kind, rule in CORE_RULES.items() if rule is _ME
 """Commands that no client sends."""
 
 
-def judge(machine: Machine, envelope: Envelope[Any]) -> None:
+def judge(machine: Machine, envelope: Envelope[Any] | Proposal) -> None:
     """Refuse a command whose sender may not give it, by the state at its place in the log.
 
-    To be asked only while authentication is enabled.
+    To be asked only while authentication is enabled. A leader asks it of a proposal as well where
+    it would do something before the command is in the log.
 
     Raises:
         Unauthenticated: It has to prove who it is.

@@ -118,7 +118,7 @@ def told(member: Member) -> list[tuple[int, str, str, str, str]]:
     """Give what is stored of the trail: begin, actor, origin, cause, operation."""
     member.save()
     rows = sorted(member.database.rows.tables["audit"].items())
-    found = [(begin, decode_record(data)) for begin, data in rows]
+    found = [(int(begin), decode_record(data)) for begin, data in rows]
     return [(begin, one.actor, one.origin, one.cause, one.operation) for begin, one in found]
 
 
