@@ -27,7 +27,6 @@ def add(nouns: Nouns) -> None:
     one = nouns.command("blame", blame, words, "tell who changed something, the newest first", 0)
     one.add_argument("--limit", type=whole, default=0, help="the newest so many changes")
     one.add_argument("--before", type=whole, default=0, help="only changes below this revision")
-    one.add_argument("--namespace", default="default", help="where the lock or service is")
 
 
 async def blame(context: Context) -> None:
@@ -41,7 +40,7 @@ async def blame(context: Context) -> None:
         name = words[1]
         if not name.isprintable():
             raise CommandError("blame: the name is not UTF-8", WRONG_ARGUMENTS)
-        facts |= {"domain": KINDS[words[0]], "name": name, "namespace": flags.namespace}
+        facts |= {"domain": KINDS[words[0]], "name": name, "namespace": context.namespace}
         key = b""
     else:
         key = kv.encode(words[0])
