@@ -20,7 +20,7 @@ from coordinator.node.persistence import Persistence
 from coordinator.raft import follower, leader
 from coordinator.raft.log import RaftLog
 from coordinator.raft.tracker import ProgressTracker
-from coordinator.replica import commands, install, tickets
+from coordinator.replica import commands, tickets
 from coordinator.replica.deadlines import LeaderClock
 from coordinator.replica.entry import EntryTxn
 from coordinator.replica.machine import Machine
@@ -91,12 +91,6 @@ MUTANTS: dict[str, Mutant] = {
         Forwarding, "_in_doubt", members.deny_what_is_in_doubt, TOGETHER
     ),
     "renew without a quorum": Mutant(Keepalive, "_here", members.renew_without_a_quorum, TOGETHER),
-    "go on applying behind a snapshot": Mutant(
-        install, "stop_applying", members.go_on_applying, TOGETHER
-    ),
-    "proposals denied by a snapshot": Mutant(
-        install, "_settle_proposals", members.leave_proposals_in_flight, TOGETHER
-    ),
     "watches skip a snapshot": Mutant(
         WatchHub, "reset", members.leave_watches_where_they_are, TOGETHER
     ),
@@ -121,7 +115,6 @@ MUTANTS: dict[str, Mutant] = {
     "new leader keeps deadlines": Mutant(
         LeaderClock, "take_office", state.keep_deadlines_of_the_last_leader
     ),
-    "deposed leader expires": Mutant(commands, "_is_due", state.expire_whoever_leads_now, TOGETHER),
     "waiter granted twice": Mutant(TicketQueue, "_forget", state.leave_the_waiter_in_the_queue),
     "serve the last first": Mutant(EntryTxn, "scan", state.serve_the_last_first),
     "pass every guard": Mutant(tickets, "check_guard", state.pass_every_guard),

@@ -40,23 +40,6 @@ def renew_without_a_quorum(here: Any) -> Any:
     return mutant
 
 
-def go_on_applying(stop_applying: Any) -> Any:
-    """What is committed is still applied, though a snapshot has taken its place."""
-    return lambda replica: None
-
-
-def leave_proposals_in_flight(settle: Any) -> Any:
-    """Proposals that a snapshot has overtaken count as done."""
-
-    def mutant(replica: Any) -> None:
-        in_flight = replica._in_flight
-        for index in [index for index in in_flight if index <= replica.machine.index]:
-            proposal = in_flight.pop(index)
-            replica.refuse(proposal, NoLeader("this member has caught up by a snapshot"))
-
-    return mutant
-
-
 def leave_watches_where_they_are(reset: Any) -> Any:
     """Watches go on behind the snapshot, without what it contains."""
 

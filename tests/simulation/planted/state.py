@@ -79,15 +79,6 @@ def keep_deadlines_of_the_last_leader(take_office: Any) -> Any:
     return mutant
 
 
-def expire_whoever_leads_now(is_due: Any) -> Any:
-    """An expiry proposed by a deposed leader counts: it may not know of a renewal."""
-
-    def mutant(txn: EntryTxn, command: Any) -> bool:
-        return bool(txn.granted_at(command.lease) == command.granted != 0)
-
-    return mutant
-
-
 def leave_the_waiter_in_the_queue(forget: Any) -> Any:
     """Whoever has been granted keeps waiting, and is granted once more."""
 
