@@ -6,17 +6,16 @@ import asyncio
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
 
 from google.protobuf.message import DecodeError
 
-from coordinator.etcd import frames
+from coordinator.etcd import answering, frames
 from coordinator.etcd.calls import Call, Conversation, Served, guarded
 from coordinator.etcd.frames import STREAM_WINDOW, H2Error
-from coordinator.etcd.status import NO_LEADER, Code, StatusError, status_of, told
+from coordinator.etcd.status import STOPPED, Code, StatusError, status_of, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
 
     from coordinator.etcd.headers import Head
     from coordinator.etcd.http2 import Http2Connection
@@ -28,52 +27,6 @@ MESSAGE_OVERHEAD_BYTES: Final = 512 << 10
 """What a message may be larger than a request, as with etcd."""
 UNREAD_BYTES: Final = 262_144
 """Bytes of one stream that wait for its window, from which on its client counts as slow."""
-
-
-def _literal(name: bytes, value: bytes) -> bytes:
-    """Write a header that enters no table, so that it means the same on every connection."""
-    assert len(name) < 127, "a longer name needs another encoding"
-    return b"\x00" + bytes((len(name),)) + name + _length(value) + value
-
-
-def _length(value: bytes) -> bytes:
-    size = len(value)
-    if size < 127:
-        return bytes((size,))
-    parts = bytearray(b"\x7f")
-    size -= 127
-    while size > 127:
-        parts.append(size & 127 | 128)
-        size >>= 7
-    parts.append(size)
-    return bytes(parts)
-
-
-_STATUS_200 = b"\x88"
-_CONTENT_TYPE = _literal(b"content-type", b"application/grpc")
-_ACCEPT = _literal(b"grpc-accept-encoding", b"identity")
-_HEADERS = _STATUS_200 + _CONTENT_TYPE
-_OK = _literal(b"grpc-status", b"0") + _literal(b"grpc-message", b"")
-
-_HEADERS_FRAME = frames.frame(frames.HEADERS, frames.END_HEADERS, 0, _HEADERS)
-_HEADERS_START, _HEADERS_END = _HEADERS_FRAME[:5], _HEADERS_FRAME[9:]
-_OK_FRAME = frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 0, _OK)
-_OK_START, _OK_END = _OK_FRAME[:5], _OK_FRAME[9:]
-_DATA = bytes((frames.DATA, 0))
-
-
-def percent_encoded(message: str) -> bytes:
-    """Write a status message so that it fits into a header."""
-    return b"".join(
-        bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte
-        for byte in message.encode(errors="replace")
-    )
-
-
-def _trailers(error: StatusError) -> bytes:
-    return _literal(b"grpc-status", b"%d" % error.code) + _literal(
-        b"grpc-message", percent_encoded(error.message[:4096])
-    )
 
 
 class GrpcStream(Call):
@@ -287,17 +240,17 @@ class GrpcStream(Call):
             connection.write(
                 b"".join(
                     (
-                        _HEADERS_START,
+                        answering.HEADERS_START,
                         id,
-                        _HEADERS_END,
+                        answering.HEADERS_END,
                         body.to_bytes(3, "big"),
-                        _DATA,
+                        answering.DATA,
                         id,
                         size.to_bytes(5, "big"),
                         payload,
-                        _OK_START,
+                        answering.OK_START,
                         id,
-                        _OK_END,
+                        answering.OK_END,
                     )
                 )
             )
@@ -333,7 +286,7 @@ class GrpcStream(Call):
         """Say that the call is being served; only streams need that before their first item."""
         if not self._has_headers and not self.is_closed:
             self._has_headers = True
-            self._connection.write(_HEADERS_START + self._id_bytes + _HEADERS_END)
+            self._connection.write(answering.HEADERS_START + self._id_bytes + answering.HEADERS_END)
             self._connection.answered(1)
 
     def pump(self) -> bool:
@@ -354,7 +307,7 @@ class GrpcStream(Call):
             self.send_window -= size
             self._pending_bytes -= size
             connection.queued_bytes -= size
-            connection.write(size.to_bytes(3, "big") + _DATA + self._id_bytes + data)
+            connection.write(size.to_bytes(3, "big") + answering.DATA + self._id_bytes + data)
             connection.answered(1)
         if not pending:
             if self._trailers is not None:
@@ -364,12 +317,12 @@ class GrpcStream(Call):
 
     def finish(self) -> None:
         """End a stream well."""
-        self._finish(_OK)
+        self._finish(answering.OK)
 
     def fail(self, error: BaseException) -> None:
         """End the call with the status of an error."""
         self._settle()
-        self._finish(_trailers(status_of(error)))
+        self._finish(answering.trailers(status_of(error)))
 
     def _finish(self, trailers: bytes) -> None:
         if self.is_closed or self._trailers is not None:
@@ -380,7 +333,7 @@ class GrpcStream(Call):
 
     def _write_trailers(self, trailers: bytes) -> None:
         connection = self._connection
-        block = trailers if self._has_headers else _HEADERS + trailers
+        block = trailers if self._has_headers else answering.HEADERS + trailers
         flags = frames.END_HEADERS | frames.END_STREAM
         connection.write(frames.frame(frames.HEADERS, flags, self.id, block))
         if not self._is_half_closed:
@@ -390,7 +343,7 @@ class GrpcStream(Call):
 
     def refuse(self, status: bytes) -> None:
         """Answer what is no call of gRPC with a status of HTTP."""
-        block = b"\x08\x03" + status + _ACCEPT
+        block = b"\x08\x03" + status + answering.ACCEPT
         flags = frames.END_HEADERS | frames.END_STREAM
         self._connection.write(frames.frame(frames.HEADERS, flags, self.id, block))
         self._connection.write(frames.reset(self.id, H2Error.NO_ERROR))
@@ -430,12 +383,13 @@ class GrpcStream(Call):
     def _expire(self) -> None:
         self._deadline = None
         self._cancel_work()
-        self._finish(_trailers(StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded")))
+        error = StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+        self._finish(answering.trailers(error))
 
     def stop(self) -> None:
         """The server stops: streams end, calls are answered."""
         if self._conversation is not None:
-            self._finish(_trailers(StatusError(Code.UNAVAILABLE, "etcdserver: server stopped")))
+            self._finish(answering.trailers(told(STOPPED)))
 
     def abandon(self) -> None:
         """The client has reset the stream, or the connection is gone."""
@@ -467,55 +421,3 @@ class GrpcStream(Call):
             conversation.cancelled()
         for task in list(self._tasks or ()):
             task.cancel()
-
-
-class GrpcFace:
-    """Makes a call of the headers of a request.
-
-    Args:
-        served: Every call by its path.
-        identify: Says who asks.
-    """
-
-    def __init__(self, served: Mapping[str, Served], identify: Identify) -> None:
-        self._served = served
-        self._identify = identify
-        self._needing: WeakSet[GrpcStream] = WeakSet()
-
-    def leaderless(self) -> None:
-        """There has been no leader for long: end the streams that asked to be told so."""
-        for stream in list(self._needing):
-            stream.fail(told(NO_LEADER))
-
-    def __call__(self, connection: Http2Connection, id: int, head: Head) -> GrpcStream:
-        """Begin a call; one that cannot be served has ended when this returns."""
-        served = self._served.get(head.path)
-        stream = GrpcStream(connection, id, served)
-        fields = head.fields
-        kind = fields.get(b"content-type", b"")
-        if head.method != b"POST" or b"origin" in fields:
-            stream.refuse(b"405" if head.method != b"POST" else b"403")
-        elif kind[:16] != b"application/grpc" or kind[16:17] not in (b"", b"+", b";"):
-            stream.refuse(b"415")
-        elif fields.get(b"grpc-encoding", b"identity") != b"identity":
-            encoding = fields[b"grpc-encoding"].decode("latin-1")
-            text = f'grpc: Decompressor is not installed for grpc-encoding "{encoding}"'
-            stream.fail(StatusError(Code.UNIMPLEMENTED, text))
-        elif served is None:
-            stream.fail(StatusError(Code.UNIMPLEMENTED, self._unknown(head.path)))
-        else:
-            try:
-                stream.begin(head, self._identify)
-                if served.converse is not None and fields.get(b"hasleader") == b"true":
-                    self._needing.add(stream)
-            except Exception as error:
-                stream.fail(status_of(error))
-        return stream
-
-    def _unknown(self, path: str) -> str:
-        service, slash, name = path[1:].rpartition("/")
-        if not slash:
-            return f'malformed method name: "{path}"'
-        if any(known.startswith(f"/{service}/") for known in self._served):
-            return f"unknown method {name} for service {service}"
-        return f"unknown service {service}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator.etcd.auth import Auth
 from coordinator.etcd.calls import Headers, Served, Shared
 from coordinator.etcd.elections import Elections
-from coordinator.etcd.grpc import GrpcFace
+from coordinator.etcd.face import GrpcFace
 from coordinator.etcd.http2 import Http2Connection
 from coordinator.etcd.identity import identify
 from coordinator.etcd.kv import KV
