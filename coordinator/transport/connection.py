@@ -96,15 +96,16 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take note that it is over."""
+        if self._deadline:
+            self._deadline.cancel()
+        # First: whatever those who are told do about it, this one is gone.
+        self._register.remove(self)
         if isinstance(error, ConnectionError):
             self._end(Ending.BY_PEER, str(error))
         elif error is not None:
             self._end(Ending.NETWORK, str(error))
         else:
             self._end(Ending.BY_PEER, "")
-        if self._deadline:
-            self._deadline.cancel()
-        self._register.remove(self)
 
     def pause_writing(self) -> None:
         """Take note that too much is unsent."""
@@ -155,9 +156,9 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """End it after what was sent has left; what comes in the meantime is dropped."""
         if self.is_open:
-            self._end(Ending.BY_US, "")
             self._transport.close()
             self._abort_in(self._limits.linger_s, Ending.BY_US, "")
+            self._end(Ending.BY_US, "")
 
     def drain(self, seconds: float) -> None:
         """Leave the end to the other side, for a while, so that it can read what we said last.
@@ -171,8 +172,9 @@ class Connection(asyncio.Protocol):
 
     def abort(self, ending: Ending = Ending.BY_US, detail: str = "") -> None:
         """End it at once; what is unsent is lost."""
-        self._end(ending, detail)
+        # First, as an exception of who is told must not keep it alive.
         self._transport.abort()
+        self._end(ending, detail)
 
     def check_silence(self) -> None:
         """Show that we live; end it if the other side has not done so for too long.
