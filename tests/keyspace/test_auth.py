@@ -142,7 +142,7 @@ class Model:
             return auth.ROLE_NOT_FOUND
         if facts not in self.roles[role][1]:
             return auth.PERMISSION_NOT_GRANTED
-        self.roles[role][1].remove(facts)  # type: ignore[arg-type]
+        self.roles[role][1].remove(facts)
         return ""
 
     def key_create(self, key: int, user: str, role: str) -> str:

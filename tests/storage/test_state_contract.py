@@ -173,6 +173,22 @@ async def test_fetch_values_keeps_the_order_asked_for(bench: Bench):
     assert await bench.store.fetch_values([]) == []
 
 
+async def test_fetch_records_gives_those_that_there_are(bench: Bench):
+    """Records are fetched by key, any number of them; what is not there is left out."""
+    changes = StateBatch()
+    for number in range(1, 1001):
+        changes.put("audit", number, b"%d" % number)
+    changes.put("users", "a", b"x")
+    await bench.store.write(changes)
+    wanted = [*range(1, 1001), 5000]
+    found = await bench.store.fetch_records("audit", wanted)
+    assert found == {number: b"%d" % number for number in range(1, 1001)}
+    assert await bench.store.fetch_records("users", ["a", "b"]) == {"a": b"x"}
+    assert await bench.store.fetch_records("users", []) == {}
+    with pytest.raises(KeyError):
+        await bench.store.fetch_records("nothing", [1])
+
+
 async def test_fetch_revisions_returns_whole_revisions(bench: Bench):
     """A range is read in pieces that never split a revision, and always at least one of them."""
     big = [row(4, sub) for sub in range(10)]

@@ -220,6 +220,24 @@ async def test_values_on_their_way_are_found(gated):
     assert await queue.fetch_values(ids) == [row(2)[7], None, row(4)[7], row(3)[7]]
 
 
+async def test_records_on_their_way_are_found(gated):
+    """Of a record, the newest is found wherever it is; one that is being deleted is not."""
+    store, queue, _ = gated
+
+    def records(**data: bytes | None) -> StateBatch:
+        made = StateBatch()
+        for name, value in data.items():
+            made.put("users", name, value)
+        return made
+
+    store.apply(records(a=b"1", b=b"1", c=b"1", d=b"1"))
+    queue.add(records(b=b"2", c=b"2", d=None))
+    await store.started.get()
+    queue.add(records(c=b"3", e=b"3"))
+    found = await queue.fetch_records("users", ["a", "b", "c", "d", "e", "f"])
+    assert found == {"a": b"1", "b": b"2", "c": b"3", "e": b"3"}
+
+
 async def read_all(queue: WriteBehind, first: int, last: int, limit: int) -> list[VersionRow]:
     """Read a range in pieces as a slow watcher does."""
     rows: list[VersionRow] = []
