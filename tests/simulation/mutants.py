@@ -108,7 +108,7 @@ MUTANTS: dict[str, Mutant] = {
     "drop questions": Mutant(Feeding, "catch_up", reads.drop_questions),
     # State.
     "forget outcomes": Mutant(RequestTable, "find", state.forget_outcomes),
-    "lose outcomes at restart": Mutant(RequestTable, "load", state.lose_outcomes_at_restart),
+    "lose outcomes at restart": Mutant(RequestTable, "_take_in", state.lose_outcomes_at_restart),
     "forget the chain": Mutant(Machine, "load_meta", state.forget_timers_at_restart),
     "end leases early": Mutant(LeaderClock, "granted", state.end_leases_early),
     "revive leases": Mutant(LeaderClock, "renew", state.revive_leases),

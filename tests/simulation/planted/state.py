@@ -24,11 +24,12 @@ def forget_outcomes(find: Any) -> Any:
     return mutant
 
 
-def lose_outcomes_at_restart(load: Any) -> Any:
-    def mutant(self: RequestTable, rows: list[tuple[int, bytes]]) -> None:
-        load(self, rows)
-        for known in self._clients.values():
-            known.records.clear()
+def lose_outcomes_at_restart(take_in: Any) -> Any:
+    """What a start loads of the table of requests has no outcomes."""
+
+    def mutant(self: RequestTable, client: int, row: Any) -> None:
+        take_in(self, client, row)
+        self._clients[client].records.clear()
 
     return mutant
 
