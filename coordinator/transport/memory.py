@@ -274,11 +274,17 @@ class MemoryNetwork:
         """Let time pass, at least until others have had their turn."""
         await asyncio.sleep(seconds)
 
-    def post(self, target: MemoryNetwork, call: Callable[..., Any], *args: Any) -> None:
-        """Have something called at another member once it has got there; or never."""
-        if self.switchboard.is_open(self.place, target.place):
-            delay = self.switchboard.latency(self.place, target.place)
-            self.loop.call_later(delay, target.run, call, *args, context=target.context)
+    def post(self, target: MemoryNetwork, call: Callable[..., Any], *args: Any) -> bool:
+        """Have something called at another member once it has got there.
+
+        Returns:
+            False if there is no way there: it is lost.
+        """
+        if not self.switchboard.is_open(self.place, target.place):
+            return False
+        delay = self.switchboard.latency(self.place, target.place)
+        self.loop.call_later(delay, target.run, call, *args, context=target.context)
+        return True
 
     def run(self, call: Callable[..., Any], *args: Any) -> None:
         """Call something unless the process has ended meanwhile."""

@@ -68,6 +68,8 @@ class Stream:
         self._inbox: asyncio.Queue[Any] = asyncio.Queue()
         self._answer: asyncio.Future[None] | None = None
         self._is_broken = False
+        self._is_lost = False
+        """Whether a piece or its answer met a cut: it is not sent again."""
         self._receiving: asyncio.Task[None] | None = None
         source.streams[self] = target.streams[self] = None
 
@@ -117,7 +119,8 @@ class Stream:
         if self._is_broken:
             raise PeerUnreachable("the connection broke")
         self._answer = answer = source.loop.create_future()
-        source.post(target, self._inbox.put_nowait, piece)
+        if not source.post(target, self._inbox.put_nowait, piece):
+            self._is_lost = True
         silence = source.switchboard.silence_seconds
         while True:
             done, _ = await asyncio.wait((answer,), timeout=silence)
@@ -126,7 +129,7 @@ class Stream:
                 return
             way = source.place, target.place
             is_open = source.switchboard.is_open
-            if not (is_open(*way) and is_open(*reversed(way))):
+            if self._is_lost or not (is_open(*way) and is_open(*reversed(way))):
                 raise PeerUnreachable("the connection fell silent")
 
     # At the receiver.
@@ -135,7 +138,8 @@ class Stream:
         answer = self._answer
         if answer is not None:
             error = PeerRefused(refusal) if refusal else None
-            self._target.post(self._source, _settle, answer, None, error)
+            if not self._target.post(self._source, _settle, answer, None, error):
+                self._is_lost = True
 
     async def _receive(self, hello: PeerHello, head: bytes) -> None:
         sink: SnapshotSink | None = None
