@@ -29,6 +29,11 @@ MODULES = [
         for domain in ("locks", "services")
         for module in ("__init__", "model", "commands", "api")
     ),
+    *(
+        f"coordinator/etcd/{module}.py"
+        for module in ("answering", "blocks", "frames", "headers", "jsonform")
+    ),
+    *(f"coordinator/etcd/{module}.py" for module in ("messages", "status", "table", "translate")),
     "sdk/coordinator_sdk/errors.py",
     "sdk/coordinator_sdk/client.py",
     "sdk/coordinator_sdk/protocol/__init__.py",
