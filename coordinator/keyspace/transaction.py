@@ -11,7 +11,7 @@ included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -393,7 +393,7 @@ class Transaction:
             AlreadyExists: The id is taken.
         """
         lease = self._leases.add(lease_id, ttl_ms, kind, data, ttl_ms_min)
-        self._undo_lease(partial(self._leases.by_id.pop, lease_id))
+        self._undo_leases.append((len(self._events), partial(self._leases.by_id.pop, lease_id)))
         self._note_lease(lease_id, lease)
         return lease
 
@@ -404,7 +404,7 @@ class Transaction:
             LeaseNotFound: There is no such lease.
         """
         lease = self._leases.require(lease_id)
-        self._undo_lease(partial(setattr, lease, "data", lease.data))
+        self._undo_leases.append((len(self._events), partial(setattr, lease, "data", lease.data)))
         lease.data = data
         self._note_lease(lease_id, lease)
 
@@ -460,11 +460,9 @@ class Transaction:
         lease = self._leases.require(lease_id)
         assert lease.key_count == 0, "a lease ends after its keys"
         del self._leases.by_id[lease_id]
-        self._undo_lease(partial(self._leases.by_id.__setitem__, lease_id, lease))
-        self._note_lease(lease_id, None)
-
-    def _undo_lease(self, undo: Callable[[], object]) -> None:
+        undo = partial(self._leases.by_id.__setitem__, lease_id, lease)
         self._undo_leases.append((len(self._events), undo))
+        self._note_lease(lease_id, None)
 
     def _note_lease(self, lease_id: int, lease: Lease | None) -> None:
         if self._lease_changes is None:
