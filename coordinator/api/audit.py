@@ -13,7 +13,7 @@ from coordinator.api.http import Routes
 from coordinator.api.permits import authorize
 from coordinator.api.registry import Live, Operation
 from coordinator.keyspace.records import SYSTEM, USER
-from coordinator.replica.trail import TrailRecord
+from coordinator.replica.trail import AUTH_KEPT, TrailRecord
 from coordinator.wire import systemkey
 from coordinator_sdk.errors import CoordinatorError, InvalidRequest
 from coordinator_sdk.protocol.audit import Blame, BlameLine, BlameResult
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from coordinator.keyspace.space import Space
     from coordinator.node.node import Node
 
+AUTH: Final = "auth"
+"""Stands for users, roles and API keys in the place of a domain."""
 LINES_MAX: Final = 1000
 """Changes in one answer."""
 
@@ -40,8 +42,9 @@ def operations(domains: tuple[str, ...]) -> Mapping[type[Any], Operation]:
     def check(op: Blame) -> None:
         if bool(op.key) == bool(op.domain):
             raise InvalidRequest("key: either a key or a domain is needed", field="key")
-        if op.domain and op.domain not in domains:
-            raise InvalidRequest(f"domain: one of {', '.join(domains)}", field="domain")
+        if op.domain and op.domain not in (*domains, AUTH):
+            known = ", ".join((*domains, AUTH))
+            raise InvalidRequest(f"domain: one of {known}", field="domain")
 
     return {Blame: Live(_blame, check, judges_itself=True)}
 
@@ -67,6 +70,8 @@ async def _answer(connection: Connection, id: int, op: Blame) -> None:
 async def blame(node: Node, op: Blame) -> BlameResult:
     """Tell who made the changes that a request asks for, as far as the history reaches."""
     limit = min(op.limit or LINES_MAX, LINES_MAX)
+    if op.domain == AUTH:
+        return await _blame_auth(node, op, limit)
     keyspace, trail = node.keyspace, node.machine.trail
     changes = _of_key(keyspace.stores[USER], op.key, "") if op.key else _of_object(node, op)
     first, before = keyspace.compact_revision, op.before or keyspace.revision + 1
@@ -90,6 +95,40 @@ async def blame(node: Node, op: Blame) -> BlameResult:
             )
         )
     return BlameResult(lines, first, len(found) > limit)
+
+
+async def _blame_auth(node: Node, op: Blame, limit: int) -> BlameResult:
+    """Tell who changed users, roles and API keys, by the revisions of those."""
+    newest = node.machine.auth.revision
+    first = max(1, newest + 1 - AUTH_KEPT)
+    before = min(op.before or newest + 1, newest + 1)
+    lines: list[BlameLine] = []
+    while before > first and len(lines) <= limit:
+        start = max(first, before - LINES_MAX)
+        records = await node.trail_records([-one for one in range(start, before)])
+        for key in sorted(records):
+            by = records[key]
+            if op.name and op.name not in _names(by.about):
+                continue
+            lines.append(
+                BlameLine(
+                    -key,
+                    "change",
+                    by.about,
+                    by.actor,
+                    by.origin,
+                    by.cause,
+                    by.operation,
+                    by.trace,
+                    by.clock_ms,
+                )
+            )
+        before = start
+    return BlameResult(lines[:limit], first if first > 1 else 0, len(lines) > limit)
+
+
+def _names(about: str) -> list[str]:
+    return [part.partition(" ")[2] for part in about.split(", ")]
 
 
 def _of_key(store: Space, key: bytes, what: str) -> Iterator[_Change]:
@@ -131,7 +170,7 @@ def routes() -> Routes:
         summary="Who changed a key, a lock, a service, a topic or an election",
         descriptions={
             "key": "The key, unless `domain` is given.",
-            "domain": "locks, services, topics, elections or discovery; with `name`.",
+            "domain": "locks, services, topics, elections, discovery or auth; with `name`.",
         },
     )
     return made

@@ -48,6 +48,8 @@ DEFAULT_NAMESPACE = "default"
 
 ALWAYS: tuple[type[CoordinatorError], ...] = (
     errors.InvalidRequest,
+    errors.Unauthenticated,
+    errors.PermissionDenied,
     errors.RequestTooLarge,
     errors.Exhausted,
     errors.Unavailable,
@@ -208,7 +210,7 @@ def documented(
         made[status]["content"] = _content(answer.__name__)
     elif answer is not None:
         made[status]["content"] = answer
-    for kind in kinds:
+    for kind in dict.fromkeys(kinds):
         text = f"`{kind.code}`: {(kind.__doc__ or '').strip()}"
         known = made.setdefault(kind.http_status, {"content": _content("ErrorBody")})
         known["description"] = f"{known.get('description', '')} {text}".strip()

@@ -17,6 +17,7 @@ KINDS = {
     "topic": "topics",
     "election": "elections",
     "discovery": "discovery",
+    "auth": "auth",
 }
 WRONG_ARGUMENTS = 128
 
@@ -37,7 +38,7 @@ async def blame(context: Context) -> None:
     if len(words) == 2:
         if words[0] not in KINDS:
             raise CommandError(f"blame: a kind is one of {', '.join(KINDS)}", WRONG_ARGUMENTS)
-        name = words[1]
+        name = "" if words[1] == "*" and words[0] == "auth" else words[1]
         if not name.isprintable():
             raise CommandError("blame: the name is not UTF-8", WRONG_ARGUMENTS)
         facts |= {"domain": KINDS[words[0]], "name": name, "namespace": context.namespace}

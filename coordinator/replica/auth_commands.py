@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.keyspace.auth_records import ApiKeyRecord
 from coordinator.replica.entry import EntryTxn, check_id
+from coordinator.replica.trail import TrailRecord
 from coordinator.wire.command import TokenKeyAdd
 from coordinator_sdk.errors import InvalidRequest
 from coordinator_sdk.protocol import auth
@@ -32,15 +33,35 @@ def _store(txn: EntryTxn) -> AuthStore:
 
 
 def _chained(apply: Apply) -> Apply:
-    """Have what a command changed told by the hash chain."""
+    """Have what a command changed told by the hash chain and by the audit trail."""
 
     @wraps(apply)
     def applied(txn: EntryTxn, command: Any) -> Any:
+        machine, meta = txn.machine, txn.meta
+        former = machine.auth.revision
         result = apply(txn, command)
-        txn.machine.chain_auth()
+        machine.chain_auth()
+        revision = machine.auth.revision
+        if revision != former:
+            operation = str(type(command).__struct_config__.tag)
+            record = TrailRecord(
+                meta.actor, meta.origin, "", operation, "", meta.clock_ms, _about(command)
+            )
+            machine.trail.note_auth(former, revision, record)
         return result
 
     return applied
+
+
+def _about(command: Any) -> str:
+    """Name what a change is about, without any secret."""
+    key = getattr(command, "key", 0)
+    parts = {
+        "user": getattr(command, "user", ""),
+        "role": getattr(command, "role", ""),
+        "key": f"{key:016x}" if isinstance(key, int) and key else "",
+    }
+    return ", ".join(f"{kind} {name}" for kind, name in parts.items() if name)
 
 
 def check_names(command: Any) -> None:

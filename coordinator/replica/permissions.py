@@ -264,7 +264,9 @@ def _check_key_list(asker: Asker, op: auth.ApiKeyList) -> None:
 
 def _check_blame(asker: Asker, op: audit.Blame) -> None:
     """Who did what is for operators; for keys only for those who may read them."""
-    if op.domain:
+    if op.domain == "auth":
+        _check_admin(asker, op)
+    elif op.domain:
         if not asker.rights.may("cluster:read", op.namespace, op.name):
             raise denied()
     elif not (asker.rights.may_some("cluster:read") and asker.rights.may_read(op.key)):
@@ -326,7 +328,10 @@ CORE_RULES: dict[type[Any], Rule] = {
     cluster.MemberPromote: _CLUSTER_ADMIN,
     cluster.MemberUpdate: _CLUSTER_ADMIN,
     cluster.LeaderMove: _CLUSTER_ADMIN,
-    audit.Blame: Rule("`cluster:read`; of a key also to read it", _check_blame),
+    audit.Blame: Rule(
+        "`cluster:read`; of a key also to read it; of users and roles `auth:admin` instead",
+        _check_blame,
+    ),
     auth.AuthEnable: _ROOT_ONLY,
     auth.AuthDisable: _ROOT_ONLY,
     auth.AuthStatus: KNOWN,

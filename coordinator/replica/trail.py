@@ -4,6 +4,9 @@ Revisions that follow each other and were made alike, by the same user from the 
 the same operation within a second, are one record: under load there are far fewer records than
 revisions. The records lie in the state database, keyed by the first revision of each; in memory
 are only those keys, and the last record. They go with the history that they are about.
+
+Changes of users, roles and API keys have no revision of the keyspace. Their records are keyed by
+the revision of users and roles, negated, and the newest `AUTH_KEPT` revisions are kept.
 """
 
 from __future__ import annotations
@@ -24,8 +27,15 @@ SAME_MS: Final = 1000
 """How long revisions made alike go into one record: so exact is the time that it tells."""
 
 
+AUTH_KEPT: Final = 10_000
+"""Revisions of users and roles whose changes are remembered."""
+
+
 class TrailRecord(Struct, array_like=True):
-    """Whose doing some revisions were; the fields are those of the envelope."""
+    """Whose doing some revisions were; the fields are those of the envelope.
+
+    ``about`` is what a change of users and roles was about: user, role, or key.
+    """
 
     actor: str
     origin: str
@@ -33,6 +43,7 @@ class TrailRecord(Struct, array_like=True):
     operation: str
     trace: str
     clock_ms: int
+    about: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -77,6 +88,12 @@ class Trail:
         """Give the keys of the records, in their order."""
         return list(self._begins[self._first :])
 
+    def note_auth(self, former: int, revision: int, record: TrailRecord) -> None:
+        """Note who changed users or roles, which went from one revision of theirs to another."""
+        self.changed[-revision] = _encode(record)
+        for forgotten in range(max(1, former + 1 - AUTH_KEPT), revision + 1 - AUTH_KEPT):
+            self.changed[-forgotten] = None
+
     def find(self, revision: int) -> int:
         """Give the key of the record that tells of a revision; 0 if there is none."""
         at = bisect_right(self._begins, revision)
@@ -117,7 +134,7 @@ class Trail:
         """Take in what `meta` gave, and the keys of the records in their order."""
         if meta is not None:
             self._last = msgspec.msgpack.decode(meta, type=TrailRecord | None)
-        self._begins = array("q", begins)
+        self._begins = array("q", (begin for begin in begins if begin > 0))
 
     def dump_changes(self) -> dict[int, bytes | None]:
         """Give the records that changed since the last call."""

@@ -67,8 +67,9 @@ class Cluster:
 
         Args:
             key: The key, unless ``domain`` is given.
-            domain: ``locks``, ``services``, ``topics``, ``elections`` or ``discovery``.
-            name: The name in that domain.
+            domain: ``locks``, ``services``, ``topics``, ``elections``, ``discovery``, or ``auth``
+                for users, roles and API keys.
+            name: The name in that domain; of a user, a role or a key.
             namespace: Its namespace.
             limit: The newest so many changes; 0 for as many as one answer may hold.
             before: Only changes of revisions below this one; 0 for all.

@@ -438,6 +438,28 @@ async def test_blame_tells_who_did_it(member: Running) -> None:
         await ask(member, ROOT, Blame())
 
 
+async def test_blame_tells_who_changed_users(member: Running) -> None:
+    """Who granted what to whom, for administrators only, by user or role, page by page."""
+    await allow(member, "bu", "lock:read")
+    await allow(member, "ba", "auth:admin")
+    found = await ask(member, "ba", Blame(domain="auth", name="bu"))
+    assert [(one.operation, one.what, one.actor) for one in found.lines] == [
+        ("roles.grant", "role bu", ROOT),
+        ("users.grant_role", "user bu, role bu", ROOT),
+        ("roles.add", "role bu", ROOT),
+        ("users.add", "user bu", ROOT),
+    ]
+    every = await ask(member, ROOT, Blame(domain="auth"))
+    assert len(every.lines) > 4
+    newest = await ask(member, ROOT, Blame(domain="auth", limit=2))
+    assert (newest.lines, newest.more) == (every.lines[:2], True)
+    older = await ask(member, ROOT, Blame(domain="auth", before=newest.lines[-1].revision))
+    assert older.lines == every.lines[2:]
+    await allow(member, "bc", "cluster:read")
+    with pytest.raises(PermissionDenied):
+        await ask(member, "bc", Blame(domain="auth"))
+
+
 async def test_operators_need_the_right(member: Running) -> None:
     """How a member stands is for those who may read the cluster."""
     await allow(member, "op", "cluster:read")

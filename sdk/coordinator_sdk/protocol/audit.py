@@ -10,7 +10,8 @@ class Blame(Struct, array_like=True, tag="cluster.blame"):
 
     Attributes:
         key: The user key, unless ``domain`` is given.
-        domain: ``locks``, ``services``, ``topics``, ``elections``, ``discovery``.
+        domain: ``locks``, ``services``, ``topics``, ``elections``, ``discovery``; or ``auth`` for
+            users, roles and API keys, by revisions of their own.
         namespace: Where in the domain.
         name: What in the domain.
         limit: The newest so many changes; 0 for as many as one answer may hold.
@@ -30,8 +31,9 @@ class BlameLine(Struct, array_like=True):
 
     Attributes:
         revision: Its revision.
-        kind: ``put`` or ``delete``.
-        what: Of a domain's object: the rest of the record's name, such as ``holder``.
+        kind: ``put`` or ``delete``; ``change`` of users, roles and API keys.
+        what: Of a domain's object: the rest of the record's name, such as ``holder``; of users
+            and roles: whom and what the change was about.
         actor: The user; empty if authentication was off, or if a member did it by itself.
         origin: The address that the request came from; empty for a member's own doing.
         cause: Why a member did it by itself, such as the end of a lease.

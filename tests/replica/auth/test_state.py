@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.replica import trail
 from coordinator.replica.restore import begin_anew
 from coordinator.replica.trail import decode_record
 from coordinator.wire.command import TokenKeyAdd
@@ -172,6 +174,40 @@ def test_the_trail_goes_with_the_history():
     assert [line[0] for line in told(member)] == begins[10:]
     assert member.machine.trail.find(at) == at
     assert state_of(member.reloaded()) == state_of(member.machine)
+
+
+def test_the_trail_tells_who_changed_users():
+    """Each change of users and roles has its record: who, from where, whom; never a secret."""
+    member = guarded()
+    allow(member, "a", both(b"k"))
+    member.refusal(auth.RoleAdd("r"), **who(member, "a"))
+    member.execute(auth.UserGrantRole("a", "a"), **who(member, ROOT))
+    member.save()
+    rows = member.database.rows.tables["audit"]
+    found = [(-int(key), decode_record(rows[key])) for key in sorted(rows) if int(key) < 0]
+    assert [(one.actor, one.operation, one.about) for _, one in found] == [
+        (ROOT, "roles.grant", "role a"),
+        (ROOT, "users.grant_role", "user a, role a"),
+        (ROOT, "roles.add", "role a"),
+        (ROOT, "users.add", "user a"),
+        ("", "auth.init", ""),
+    ]
+    assert found[0][0] == member.machine.auth.revision
+    assert all(b"hash" not in data for data in rows.values())
+
+
+def test_the_trail_of_users_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    """Only the newest revisions of users and roles are remembered."""
+    monkeypatch.setattr(trail, "AUTH_KEPT", 5)
+    member = Member()
+    for number in range(12):
+        member.execute(auth.RoleAdd(f"r{number}"))
+        if number % 3 == 0:
+            member.save()
+    member.save()
+    newest = member.machine.auth.revision
+    kept = sorted(-int(key) for key in member.database.rows.tables["audit"])
+    assert kept == list(range(newest - 4, newest + 1))
 
 
 def test_an_entry_without_a_sender_leaves_no_record():
