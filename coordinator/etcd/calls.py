@@ -8,17 +8,22 @@ service's side of it, told what arrives; it answers with `Call.send` and ends wi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from coordinator.api.limits import Limits
 from coordinator.etcd.messages import HeaderMessage, Message, Method
-from coordinator.etcd.status import status_of
+from coordinator.etcd.status import StatusError, status_of
 from coordinator.node.node import Node
+from coordinator_sdk.errors import CoordinatorError
 
 if TYPE_CHECKING:
     from coordinator.api.registry import Caller
+
+
+logger = logging.getLogger("coordinator.etcd")
 
 
 class Conversation(Protocol):
@@ -90,6 +95,14 @@ class Served:
     converse: Converse | None = None
 
 
+def ending(error: BaseException) -> StatusError:
+    """Give the status with which a call ends that failed so; what should not happen is logged."""
+    status = status_of(error)
+    if not isinstance(error, StatusError | CoordinatorError):
+        logger.error("a call broke: %r", error, exc_info=error)
+    return status
+
+
 async def guarded(call: Call, work: Coroutine[Any, Any, None]) -> None:
     """Await ``work``; its failure becomes the status of the call."""
     try:
@@ -97,7 +110,7 @@ async def guarded(call: Call, work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         raise
     except Exception as error:
-        call.fail(status_of(error) if not call.is_closed else error)
+        call.fail(error)
 
 
 # ---------------------------------------------------------------- headers

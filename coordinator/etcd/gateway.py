@@ -10,8 +10,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.etcd import jsonform
-from coordinator.etcd.calls import Call, Conversation, Served, guarded
-from coordinator.etcd.status import Code, StatusError, status_of
+from coordinator.etcd.calls import Call, Conversation, Served, ending, guarded
+from coordinator.etcd.status import Code, StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -148,7 +148,7 @@ class GatewayCall(Call):
     def fail(self, error: BaseException) -> None:
         """End the call with the status of an error."""
         if not self.is_over:
-            self.error = status_of(error)
+            self.error = ending(error)
             self.finish()
 
     def stop(self, error: CoordinatorError) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError
 
 from coordinator.etcd import answering, frames
-from coordinator.etcd.calls import Call, Conversation, Served, guarded
+from coordinator.etcd.calls import Call, Conversation, Served, ending, guarded
 from coordinator.etcd.frames import STREAM_WINDOW, H2Error
-from coordinator.etcd.status import STOPPED, Code, StatusError, status_of, told
+from coordinator.etcd.status import STOPPED, Code, StatusError, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from coordinator.etcd.headers import Head
     from coordinator.etcd.http2 import Http2Connection
     from coordinator.etcd.identity import Identify
-
-logger = logging.getLogger("coordinator.etcd")
 
 MESSAGE_OVERHEAD_BYTES: Final = 512 << 10
 """What a message may be larger than a request, as with etcd."""
@@ -131,7 +128,7 @@ class GrpcStream(Call):
             if is_last and not self.is_closed:
                 self._no_more()
         except Exception as error:
-            self._broken(error)
+            self.fail(error)
 
     def _counts(self, size: int, is_last: bool) -> bool:
         """Whether the body can still be as long as its header said."""
@@ -206,12 +203,6 @@ class GrpcStream(Call):
             self._conversation.half_closed()
         elif not self.is_served:
             raise StatusError(Code.INTERNAL, "grpc: a unary call without a message")
-
-    def _broken(self, error: Exception) -> None:
-        status = status_of(error)
-        if status.code is Code.INTERNAL and not isinstance(error, StatusError):
-            logger.error("a call broke: %r", error, exc_info=error)
-        self.fail(status)
 
     # ------------------------------------------------------------- what goes out
 
@@ -322,7 +313,7 @@ class GrpcStream(Call):
     def fail(self, error: BaseException) -> None:
         """End the call with the status of an error."""
         self._settle()
-        self._finish(answering.trailers(status_of(error)))
+        self._finish(answering.trailers(ending(error)))
 
     def _finish(self, trailers: bytes) -> None:
         if self.is_closed or self._trailers is not None:

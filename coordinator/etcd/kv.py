@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator.api.keyspace import is_large_range, read_in_slices
 from coordinator.api.reading import filled
 from coordinator.etcd import translate
-from coordinator.etcd.status import Code, StatusError, status_of, told
+from coordinator.etcd.status import Code, StatusError, told
 from coordinator.keyspace import PendingRange, check, only_reads
 from coordinator.replica.commands import is_large
 from coordinator_sdk.errors import Compacted, CoordinatorError, error_from_wire
@@ -133,7 +133,7 @@ class KV:
     def _read_range(self, call: Call, op: Range, error: CoordinatorError | None) -> None:
         """Answer from the published state. Runs inside the node's turn: it must not raise."""
         if error is not None:
-            call.fail(status_of(error))
+            call.fail(error)
             return
         if call.is_closed:
             call.fail(StatusError(Code.CANCELLED, "context canceled"))
@@ -161,7 +161,7 @@ class KV:
 
     def _read_txn(self, call: Call, op: Txn, error: CoordinatorError | None) -> None:
         if error is not None:
-            call.fail(status_of(error))
+            call.fail(error)
             return
         try:
             result, pending = self._node.keyspace.read_txn(op)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.etcd.calls import varint
 from coordinator.etcd.messages import METHODS
-from coordinator.etcd.status import TTL_TOO_LARGE, status_of, told
+from coordinator.etcd.status import TTL_TOO_LARGE, told
 from coordinator.keyspace import PLAIN
 from coordinator.keyspace.leases import SESSION, TTL_MS_MAX
 from coordinator_sdk.errors import CoordinatorError, error_from_wire
@@ -163,7 +163,7 @@ class _Renewals:
     def _renewed(self, header: bytes, lease: int, ttls_ms: list[int] | CoordinatorError) -> None:
         self._under_way -= 1
         if isinstance(ttls_ms, CoordinatorError):
-            self._call.fail(status_of(ttls_ms))
+            self._call.fail(ttls_ms)
             return
         payload = header + _ID + _int64(lease)
         if ttls_ms[0] > 0:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +19,9 @@ import pytest
 
 from coordinator.cli.etcd import IGNORED, REFUSED, SAME, is_known, main, read_arguments, translate
 from coordinator.config import ConfigError, setting_fields
-from tests.etcd.client import connected
+from tests.etcd.client import Refused, connected
 
+MAINTENANCE = "/etcdserverpb.Maintenance/"
 SERVE = (sys.executable, "-m", "coordinator.cli.etcd")
 
 
@@ -160,10 +165,9 @@ async def test_it_starts_with_a_harness_command_line(tmp_path: Path) -> None:
     assert status == 0
 
 
-@pytest.mark.process
-@pytest.mark.slow
-async def test_three_of_them_are_a_cluster(tmp_path: Path) -> None:
-    """Three started with a static cluster become ready, and each sees what the others write."""
+@contextlib.asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[list[int]]:
+    """Start three as a static cluster; give their client ports."""
     ports = [(free_port(), free_port()) for _ in range(3)]
     whole = ",".join(f"m{n}=http://127.0.0.1:{peer}" for n, (_, peer) in enumerate(ports))
     made = await asyncio.gather(
@@ -174,19 +178,75 @@ async def test_three_of_them_are_a_cluster(tmp_path: Path) -> None:
                 *(f"--advertise-client-urls=http://127.0.0.1:{client}",),
                 *(f"--listen-peer-urls=http://127.0.0.1:{peer}",),
                 *(f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",),
-                folder=tmp_path,
+                folder=folder,
             )
             for n, (client, peer) in enumerate(ports)
         )
     )
     try:
-        for n, (client, _) in enumerate(ports):
+        yield [client for client, _ in ports]
+    finally:
+        await asyncio.gather(*(stopped(process) for process, _ in made))
+
+
+@pytest.mark.process
+@pytest.mark.slow
+async def test_three_of_them_are_a_cluster(tmp_path: Path) -> None:
+    """Three started with a static cluster become ready, and each sees what the others write."""
+    async with cluster(tmp_path) as ports:
+        for n, client in enumerate(ports):
             async with connected(client) as grpc:
                 await grpc.call("/etcdserverpb.KV/Put", key=b"from", value=b"%d" % n)
                 members = await grpc.call("/etcdserverpb.Cluster/MemberList")
                 assert sorted(one.name for one in members.members) == ["m0", "m1", "m2"]
-            async with connected(ports[n - 1][0]) as grpc:
+            async with connected(ports[n - 1]) as grpc:
                 found = await grpc.call("/etcdserverpb.KV/Range", key=b"from")
                 assert found.kvs[0].value == b"%d" % n
-    finally:
-        await asyncio.gather(*(stopped(process) for process, _ in made))
+
+
+@pytest.mark.process
+async def test_followers_send_leadership_changes_to_the_leader(tmp_path: Path) -> None:
+    """Leadership is handed over by the leader alone; the others say that they are not it."""
+    async with cluster(tmp_path) as ports:
+        leaders = set()
+        for client in ports:
+            async with connected(client) as grpc:
+                status = await grpc.call(f"{MAINTENANCE}Status")
+                leaders.add(status.leader)
+                if status.header.member_id == status.leader:
+                    leading, old = client, status.leader
+                    continue
+                new = status.header.member_id
+                with pytest.raises(Refused, match="9: etcdserver: not leader"):
+                    await grpc.call(f"{MAINTENANCE}MoveLeader", targetID=new)
+        assert leaders == {old}
+        async with connected(leading) as grpc:
+            await grpc.call(f"{MAINTENANCE}MoveLeader", targetID=new)
+            assert (await grpc.call(f"{MAINTENANCE}Status")).leader == new
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_recorded_outputs_on_three(conformance_dir: Path, tmp_path: Path) -> None:
+    """A follower makes etcdctl print what one member does, but for the members themselves."""
+    corpus = conformance_dir / "etcdctl" / "golden.jsonl"
+    if not corpus.is_file() or shutil.which("etcdctl") is None:
+        pytest.skip("no recorded outputs of etcdctl there, or no etcdctl")
+    names = {json.loads(line)["scenario"] for line in corpus.read_text().splitlines()}
+    chosen = [word for name in sorted(names - {"member"}) for word in ("--scenario", name)]
+    async with cluster(tmp_path) as ports:
+        for client in ports:
+            async with connected(client) as grpc:
+                status = await grpc.call(f"{MAINTENANCE}Status")
+            if status.header.member_id != status.leader:
+                follower = client
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-B", str(corpus.parent / "run_golden.py"), *chosen),
+            *("--corpus", str(corpus), "--endpoint", f"127.0.0.1:{follower}"),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=tmp_path,
+        )
+        printed, _ = await process.communicate()
+    assert ", 0 failed" in printed.decode()
+    assert process.returncode == 0
