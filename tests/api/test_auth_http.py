@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import pytest_asyncio
 
 from coordinator_sdk.protocol import auth
+from coordinator_sdk.protocol.cluster import Hello, Ping
+from coordinator_sdk.protocol.frames import Failure, Result
+from coordinator_sdk.protocol.kv import Put, Watch
 from tests.api.member import Running, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -97,3 +101,38 @@ async def test_blame(member: Running) -> None:
     assert line["origin"].startswith("127.0.0.1:")
     assert (line["kind"], line["operation"]) == ("put", "kv.put")
     assert line["clock_ms"] > 0
+
+
+async def test_turning_it_on_ends_what_nobody_may_have(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Streams of whoever has proved nothing end, on the WebSocket and over HTTP, and say why."""
+    async with running(tmp_path_factory.mktemp("turned")) as turned:
+        async with turned.web_socket() as socket, turned.raw() as raw:
+            (stream,) = await socket.send(Watch(b"k"))
+            await socket.answers([stream])
+            raw.send(
+                b"GET /v1/watch?key=k HTTP/1.1\r\nhost: localhost\r\n"
+                b"accept: application/x-ndjson\r\n\r\n"
+            )
+            await raw.answer("HEAD")
+            await turned.node.execute(auth.AuthInit(password_hash="hash"))
+            ended = await socket.item()
+            assert isinstance(ended, Failure)
+            assert (ended.id, ended.code) == (stream, "permission_denied")
+            await raw.reader.readuntil(b"\r\n")
+            line = msgspec.json.decode(await raw.reader.readuntil(b"\n"))
+            assert (line["type"], line["error"]["code"]) == ("error", "permission_denied")
+            (put,) = await socket.send(Put(b"k"))
+            refused = (await socket.answers([put]))[put]
+            assert isinstance(refused, Failure)
+            assert refused.code == "unauthenticated"
+            (ping,) = await socket.send(Ping())
+            assert isinstance((await socket.answers([ping]))[ping], Result)
+        index = turned.node.status().index
+        async with turned.web_socket(greet=False) as late:
+            (hello,) = await late.send(Hello())
+            told = (await late.answers([hello]))[hello]
+            assert isinstance(told, Failure)
+            assert told.code == "unauthenticated"
+        assert turned.node.status().index <= index + 1
