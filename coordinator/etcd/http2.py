@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from coordinator.api.protocol import HTTP2_PREFACE
+from coordinator.api.protocol import HTTP2_PREFACE, part_with
 from coordinator.etcd import frames
 from coordinator.etcd.frames import ConnectionBroken, H2Error, StreamBroken
 from coordinator.etcd.headers import Head, HeadReader, check_trailers
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CONNECTION_WINDOW: Final = 8 << 20
 """Bytes of requests that may be on their way to us."""
 CONTINUATIONS_MAX: Final = 16
-CLOSE_GRACE_S: Final = 1.0
 _PING = b"coordctr"
 
 
@@ -122,8 +121,7 @@ class Http2Connection(Outgoing):
         self._out.append(frames.goaway(self._last_stream, error.code, error.reason))
         self.flush()
         self._end()
-        self.transport.close()
-        self._loop.call_later(CLOSE_GRACE_S, self.transport.abort)
+        part_with(self.transport, self._loop)
 
     # ------------------------------------------------------------- liveness
 
@@ -294,6 +292,8 @@ class Http2Connection(Outgoing):
             self.write(frames.reset(stream, H2Error.REFUSED_STREAM))
             self._waste()
             return
+        # Clients grant windows with every call, and some as soon as they begin it.
+        self.answered(2)
         made = self._make_stream(self, stream, head)
         if made.is_closed:
             return

@@ -19,7 +19,7 @@ PATIENCE: Final = 1000
 """Frames without use that are borne in one go: pings, settings, updates of windows, resets."""
 PATIENCE_MAX: Final = 100_000
 PATIENCE_PER_FRAME: Final = 4
-"""What each frame of an answer adds to it: clients acknowledge and measure what they get."""
+"""What each useful frame adds to it: clients acknowledge what they get, and measure the line."""
 RESETS: Final = 1000
 """Calls a client may reset between two of our pings, beside as many as were answered."""
 WRITE_HIGH_BYTES: Final = 262_144
@@ -103,7 +103,7 @@ class Outgoing(asyncio.Protocol):
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def answered(self, count: int) -> None:
-        """Frames of an answer were written: the client may acknowledge them in many ways."""
+        """Useful frames came or went: the client may follow them up in many ways."""
         self._patience = min(self._patience + count * PATIENCE_PER_FRAME, PATIENCE_MAX)
 
     def close_stream(self, stream: Stream) -> None:

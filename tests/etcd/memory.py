@@ -69,6 +69,10 @@ class MemoryTransport:
 
     abort = close
 
+    def can_write_eof(self) -> bool:
+        """It cannot be half closed."""
+        return False
+
     def set_write_buffer_limits(self, high: int = 0) -> None:
         """Nothing is buffered."""
 

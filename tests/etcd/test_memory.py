@@ -71,6 +71,20 @@ async def test_unfinished_messages_have_a_limit_in_bytes() -> None:
     memory.close()
 
 
+async def test_windows_granted_with_each_call_are_no_flood() -> None:
+    """Clients that grant every stream its window at once may begin any number of calls."""
+    memory = Memory()
+    memory.connection.data_received(
+        b"".join(
+            put(memory, 2 * n + 1) + 3 * frames.window_update(2 * n + 1, 5) for n in range(3000)
+        )
+    )
+    assert len(memory.node.proposed) == 3000
+    memory.node.settle()
+    assert not memory.transport.is_closed
+    memory.close()
+
+
 async def test_work_for_reset_calls_counts_until_it_is_done() -> None:
     """Who resets its calls while they are worked on cannot have more of them under way."""
     memory = Memory(few(streams_per_connection=5))
