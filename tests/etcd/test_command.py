@@ -205,6 +205,7 @@ async def test_three_of_them_are_a_cluster(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 async def test_followers_send_leadership_changes_to_the_leader(tmp_path: Path) -> None:
     """Leadership is handed over by the leader alone; the others say that they are not it."""
     async with cluster(tmp_path) as ports:
