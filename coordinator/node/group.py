@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from coordinator.node.absence import Absence
-from coordinator.node.bootstrap import goes_on_without_peers
+from coordinator.node.bootstrap import goes_on_without_peers, own_peer_urls
 from coordinator.node.failover import Failover
 from coordinator.node.forward import Forwarding
 from coordinator.node.installation import Installation
@@ -153,6 +153,7 @@ class Group:
             self._replica,
             self._network,
             self._links,
+            own_peer_urls(self._config),
             schedule=self._schedule,
             on_refused=self._refused,
             on_failure=self._on_failure,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +41,9 @@ REMOVED: Final = "removed"
 OTHER_DIRECTORY: Final = "other data directory"
 """How the refusal of a member begins that has lost what it had promised."""
 MSG_SNAP: Final = MessageType.MSG_SNAP
+STRANGERS_MAX: Final = 16
+"""Members that this one has not heard of yet, and to which it makes links all the same."""
+STRANGER_URLS_MAX: Final = 8
 FRAME_BYTES: Final = 4 << 20
 """A frame that would be larger goes in parts; one command or message is never divided."""
 
@@ -140,6 +144,7 @@ class Peers:
         replica: Takes messages.
         network: The links.
         links: What leaves.
+        own_urls: Where this member is reached.
         schedule: Asks for a turn.
         on_refused: Told of a refusal after which this member can't be one any more.
         on_failure: Told of an invariant that what came in has broken: nothing may go on.
@@ -152,6 +157,7 @@ class Peers:
         replica: Replica,
         network: PeerNetwork,
         links: Links,
+        own_urls: tuple[str, ...],
         *,
         schedule: Callable[[], None],
         on_refused: Callable[[str], None],
@@ -165,7 +171,9 @@ class Peers:
         self._schedule = schedule
         self._on_refused = on_refused
         self._on_failure = on_failure
+        self._own_urls = own_urls
         self._known: Mapping[int, tuple[str, ...]] = {}
+        self._strangers: dict[int, tuple[str, ...]] = {}
         self.forwarding: Forwarding
         self.keepalive: Keepalive
         self.failover: Failover
@@ -187,7 +195,23 @@ class Peers:
     def follow_members(self) -> None:
         """Dial whom the replicated state names; to be called now and then."""
         if self._machine.index:
-            self.set_peers(membership.peer_urls(self._machine, self._identity.member_id))
+            known = membership.peer_urls(self._machine, self._identity.member_id)
+            strangers = self._strangers
+            for member in [one for one in strangers if one in known or self._is_removed(one)]:
+                del strangers[member]
+            self.set_peers({**strangers, **known})
+
+    def _is_removed(self, member: int) -> bool:
+        return member in self._machine.removed
+
+    def _meet(self, hello: PeerHello) -> None:
+        """Be able to answer one that was added in what this member still lacks: it may lead."""
+        member = hello.member
+        if member in self._machine.members or not hello.urls or not self._machine.index:
+            return
+        if len(self._strangers) < STRANGERS_MAX or member in self._strangers:
+            self._strangers[member] = hello.urls[:STRANGER_URLS_MAX]
+            asyncio.get_running_loop().call_soon(self.follow_members)
 
     def send(self, messages: list[Message]) -> None:
         """Send what a turn has brought."""
@@ -218,6 +242,7 @@ class Peers:
     def hello(self) -> PeerHello:
         """Say who we are."""
         identity = self._identity
+        own = self._machine.members.get(identity.member_id)
         return PeerHello(
             PEER_FORMAT,
             identity.cluster_id,
@@ -225,6 +250,7 @@ class Peers:
             identity.directory_id,
             self._incarnation,
             release=__version__,
+            urls=tuple(own.peer_urls) if own and own.peer_urls else self._own_urls,
         )
 
     def admit(self, hello: PeerHello) -> str:
@@ -248,6 +274,7 @@ class Peers:
                 f"{known.data_directory:016x} that {hello.directory:016x} knows nothing of; "
                 "remove it from the cluster and add it as a new member"
             )
+        self._meet(hello)
         return ""
 
     def refused(self, member: int, reason: str) -> None:

@@ -42,6 +42,7 @@ class PeerHello(Struct, array_like=True, frozen=True):
         target: Member id of the one who is meant; 0 for whoever answers.
         release: Version of the program, for people.
         refusal: Only in an answer: why the hello was refused; empty if it was not.
+        urls: Where the sender is reached, for one that lags behind and has never heard of it.
     """
 
     format: int
@@ -53,6 +54,7 @@ class PeerHello(Struct, array_like=True, frozen=True):
     target: int = 0
     release: str = ""
     refusal: str = ""
+    urls: tuple[str, ...] = ()
 
 
 class SnapshotSink(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from coordinator.node import peers as peers_module
 from coordinator.node.peers import OTHER_DIRECTORY, REMOVED, Links, Peers
 from coordinator.raft import InvariantBroken, ProgressState
+from coordinator.replica.members import Member
 from coordinator.storage.identity import Identity
 from coordinator.transport.ports import PEER_FORMAT, PeerHello
 from coordinator.wire.peer import (
@@ -85,6 +87,7 @@ class One:
             self.replica,
             self.network,  # type: ignore[arg-type]
             self.links,
+            ("http://127.0.0.1:1",),
             schedule=lambda: self.turns.append(None),
             on_refused=self.refusals.append,
             on_failure=self.failures.append,
@@ -97,6 +100,40 @@ class One:
         """Give the hello of member 2."""
         facts = {"format": PEER_FORMAT, "cluster": CLUSTER, "member": 2, "directory": 2}
         return PeerHello(**(facts | {"incarnation": 8} | changes))
+
+
+# ---------------------------------------------------------------- who is who
+
+
+async def test_who_was_added_in_what_this_member_lacks_gets_answers():
+    """A member that this one has never heard of, and that may lead, is linked to where it says it
+    is reached, until it is known, or known to be removed."""
+    one = One()
+    stranger = one.hello(member=9, directory=9, urls=("http://10.0.0.9:2380",))
+    assert one.peers.admit(stranger) == ""
+    await asyncio.sleep(0)
+    assert one.network.peers[-1][9] == ("http://10.0.0.9:2380",)
+    assert set(one.network.peers[-1]) == {2, 3, 9}
+    machine = one.replica.machine
+    machine.members[9] = Member(9, "m9", [], 9, 1, ["http://10.0.0.9:2390"])
+    one.peers.follow_members()
+    assert one.network.peers[-1][9] == ("http://10.0.0.9:2390",)
+    del machine.members[9]
+    machine.removed[9] = None
+    one.peers.follow_members()
+    assert set(one.network.peers[-1]) == {2, 3}
+    assert one.peers.admit(stranger)
+    one.peers.follow_members()
+    await asyncio.sleep(0)
+    assert set(one.network.peers[-1]) == {2, 3}
+
+
+def test_a_hello_tells_where_this_member_is_reached():
+    """A member says at which addresses the others reach it, as the cluster knows them."""
+    one = One()
+    assert one.peers.hello().urls == ("http://h1:1",)
+    del one.replica.machine.members[1]
+    assert one.peers.hello().urls == ("http://127.0.0.1:1",)
 
 
 # ---------------------------------------------------------------- what leaves

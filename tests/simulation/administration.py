@@ -35,16 +35,17 @@ class Administration:
 
     async def work(self) -> None:
         """Change the members, and replace those whose disk is lost."""
-        changing = asyncio.ensure_future(self._change_members())
-        # A group that is not healthy may refuse everything but to be mended.
-        while not (self.is_ending and changing.done() and not self._spoiled()):
+        changing = [asyncio.ensure_future(self._change_members())]
+        # A group that is not healthy may refuse everything but to be mended: what waits for its
+        # health must not stand in the way.
+        while not (self.is_ending and all(map(_is_done, changing)) and not self._spoiled()):
             for host in self._spoiled():
                 if host.node is not None:
                     host.is_spoiled = False  # What was damaged was not needed any more.
-                elif host.has_ended:
-                    await self._replace(host)
+                elif host.has_ended and await self._remove(host):
+                    changing.append(asyncio.ensure_future(self._add()))
             await asyncio.sleep(0.3)
-        await changing
+        await asyncio.gather(*changing)
 
     def _spoiled(self) -> list[Host]:
         return [host for host in self.cluster.wanted if host.is_spoiled]
@@ -91,23 +92,19 @@ class Administration:
         while self.cluster.loop.now < end and not host.is_serving:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
-    async def _remove(self, host: Host) -> None:
+    async def _remove(self, host: Host) -> bool:
         if host.is_leaving:
-            return
+            return False
         host.is_leaving = True
         if not await self._done(MemberRemove(member_of(host)), f"{host.name} is removed"):
             host.is_leaving = False
-            return
+            return False
         host.is_removed = True
         # Whoever runs it may be slow to switch it off; it must do no harm until then.
         await asyncio.sleep(self.rng.choice((0.0, 0.5, 3.0)))
         if host.life is not None:
             host.exit()
-
-    async def _replace(self, host: Host) -> None:
-        await self._remove(host)
-        if host.is_removed:
-            await self._add()
+        return True
 
     async def _move_leader(self) -> None:
         leader = self.cluster.leader
@@ -130,6 +127,10 @@ class Administration:
         self.cluster.note(text)
         self.cluster.counts["membership changes"] += 1
         return True
+
+
+def _is_done(task: asyncio.Future[None]) -> bool:
+    return task.done()
 
 
 def member_of(host: Host) -> int:
