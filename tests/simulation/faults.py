@@ -393,10 +393,17 @@ class Faults:
 
     # Disks that lie.
 
+    def _may_lose_one(self) -> bool:
+        """Whether a majority of the voters is left if one of them is lost for good."""
+        wanted = self.cluster.wanted
+        if any(host.is_spoiled or host.node is None for host in wanted):
+            return False
+        states = [host.node.machine.conf_state for host in wanted if host.node is not None]
+        return all(len(state.voters) >= 3 and not state.voters_outgoing for state in states)
+
     async def _spoiled_disk(self) -> None:
         """Damage what was durable on one disk; whoever runs the cluster has to replace it."""
-        wanted = self.cluster.wanted
-        if len(wanted) < 3 or any(host.is_spoiled or host.node is None for host in wanted):
+        if not self._may_lose_one():
             return
         host = self._any()
         if host.disk.corrupt():
@@ -407,10 +414,9 @@ class Faults:
 
     async def _wiped_disk(self) -> None:
         """Start a member anew on an empty disk: it must not vote as the one it was."""
-        wanted = self.cluster.wanted
-        if len(wanted) < 3 or any(host.is_spoiled or host.node is None for host in wanted):
+        if not self._may_lose_one():
             return
-        host = self._any()
+        wanted, host = self.cluster.wanted, self._any()
         # Until all know the directory of a member, they can't tell that it is another one.
         if not all(self._knows(other, host) for other in wanted):
             return
