@@ -21,13 +21,13 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.process]
 async def process(peer: Member) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start member 2 in a process of its own, linked both ways with a peer."""
     command = [sys.executable, "-m", "tests.transport.lonely", "2", str(peer.member), peer.url]
+    greeted = len(peer.greeted)  # It may dial before we have read where it listens.
     started = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert started.stdout
         url = (await started.stdout.readline()).decode().strip()
-        greeted = len(peer.greeted)
         peer.network.set_peers({2: [url]})
         await peer.until(lambda: peer.network.is_linked(2))
         await peer.until(lambda: len(peer.greeted) >= greeted + 2)  # it answered and dialled
