@@ -8,15 +8,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from coordinator.config import ConfigError
 from coordinator.node.bootstrap import (
     CannotJoin,
     Inquire,
     Origin,
     find_origin,
-    initial_cluster,
     note_changed_flags,
     rejoin,
 )
+from coordinator.node.initial_cluster import InitialCluster
 from coordinator.node.loading import load_machine
 from coordinator.node.persistence import machine_batch
 from coordinator.node.restore import force_new_cluster
@@ -223,12 +224,16 @@ async def _find_again(
     Raises:
         CannotJoin: The flags do not say where they are, or they do not know this member.
     """
-    cluster = initial_cluster(config)
-    if cluster is None or config.initial_cluster_state == "new":
+    text = config.initial_cluster
+    if not text or config.initial_cluster_state == "new":
         raise CannotJoin(
             f"member {identity.member_id:016x} has not caught up with its cluster yet: start it "
             "with --initial-cluster-state existing and --initial-cluster, as the first time"
         )
+    try:
+        cluster = InitialCluster.parse(text, config.initial_cluster_token)
+    except ValueError as error:
+        raise ConfigError([f"--initial-cluster {text}: {error}"]) from None
     assert inquire is not None, "nobody can be asked without a network"
     return await rejoin(cluster, config.name, identity, inquire)
 

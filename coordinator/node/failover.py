@@ -10,16 +10,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from coordinator.raft import StateType
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
     from coordinator.raft import RawNode
 
+_CANDIDATES: Final = (StateType.CANDIDATE, StateType.PRE_CANDIDATE)
 FIRST_MS: Final = (0, 50)
 AGAIN_MS: Final = (50, 150)
 TRIES_MAX: Final = 10
 """Then the election timeout has come anyway."""
+UNDECIDED_TRIES_MAX: Final = 3
+"""Of a candidate whom nobody has elected: most likely two stood at the same time."""
 
 
 class CallLater(Protocol):
@@ -52,6 +57,7 @@ class Failover:
         self._call_later = call_later
         self._schedule = schedule
         self._tries = 0
+        self._rests_until_ms = 0
         self.is_stopped = False
 
     def deserted(self, member: int) -> None:
@@ -65,6 +71,16 @@ class Failover:
         self._tries = TRIES_MAX
         if is_idle:
             self._later(FIRST_MS)
+
+    def tick(self, now_ms: int, election_timeout_ms: int) -> None:
+        """Let a candidate that was not elected try again soon, a few times in each timeout."""
+        raw = self._raw
+        if self._tries or raw.lead or raw.raft.state not in _CANDIDATES:
+            return
+        if now_ms >= self._rests_until_ms:
+            self._rests_until_ms = now_ms + election_timeout_ms
+            self._tries = UNDECIDED_TRIES_MAX
+            self._later(AGAIN_MS)
 
     def _later(self, span_ms: tuple[int, int]) -> None:
         self._call_later(self._draw.uniform(*span_ms) / 1000, self._stand)

@@ -257,6 +257,7 @@ class Group:
     def tick(self) -> None:
         """Let one tick pass."""
         self.absence.tick(self._replica.now_ms)
+        self._failover.tick(self._replica.now_ms, self._config.election_timeout_ms)
         self._forwarding.tick()
         self._keepalive.tick()
         self.membership.tick()

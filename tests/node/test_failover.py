@@ -7,7 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from coordinator.node.failover import AGAIN_MS, FIRST_MS, TRIES_MAX, Failover
+from coordinator.node.failover import (
+    AGAIN_MS,
+    FIRST_MS,
+    TRIES_MAX,
+    UNDECIDED_TRIES_MAX,
+    Failover,
+)
 from tests.node.replicas import Replicas
 
 
@@ -153,3 +159,28 @@ def test_a_stopped_member_does_not_stand():
     timers.run()
     assert (timers.due, timers.turns) == ([], turns)
     assert not group.by_id[2].raw.has_ready() or group.by_id[2].raw.term == 2
+
+
+def test_a_candidate_whom_nobody_elected_tries_again_soon():
+    """After a split vote a candidate does not wait for a whole timeout, but tries a few times, and
+    then rests until the next."""
+    group, timers, failover = failing()
+    group.down = {1, 3}
+    raw = group.by_id[2].raw
+    raw.forget_leader()
+    failover.tick(0, 1000)
+    assert not timers.due
+    raw.campaign()
+    group.settle()
+    for now_ms in (100, 200):
+        failover.tick(now_ms, 1000)
+    for _ in range(UNDECIDED_TRIES_MAX):
+        assert AGAIN_MS[0] <= timers.run() <= AGAIN_MS[1]
+        failover.tick(300, 1000)
+    assert not timers.due
+    failover.tick(1100, 1000)
+    group.down = {1}
+    group.by_id[3].raw.forget_leader()
+    timers.run()
+    group.settle()
+    assert group.by_id[2].is_leader

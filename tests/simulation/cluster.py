@@ -8,7 +8,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from coordinator.config import Config
+from coordinator.config import Config, ConfigError
 from coordinator.domains import DOMAINS
 from coordinator.node.bootstrap import CannotJoin
 from coordinator.node.group import MembershipEnded
@@ -144,6 +144,9 @@ class Host:
             self.counts["members that left"] += 1
         elif isinstance(failure, CannotJoin):
             self.counts["joins refused"] += 1  # Those it asked may lag behind; it tries again.
+        elif isinstance(failure, ConfigError) and self.disk.identity is None:
+            # Its flags name the members there are: it was removed again before it had begun.
+            self.counts["joins refused"] += 1
         elif not isinstance(failure, StorageError) or isinstance(failure, LogDamaged):
             self.cluster.complain(f"{self.name} stopped over {failure!r}")
 
