@@ -45,7 +45,7 @@ CERTIFICATE_NAMES_MAX = 64
 def operations() -> Mapping[type[Any], Operation]:
     """Give the operations of users, roles and keys by request type."""
     return {
-        auth.AuthEnable: Change(),
+        auth.AuthEnable: Change(instead=_refuse_enable),
         auth.AuthDisable: Change(),
         auth.AuthStatus: _reading(lambda node, caller, op: status(node)),
         auth.AuthInit: Change(_check_secret),
@@ -71,6 +71,17 @@ def operations() -> Mapping[type[Any], Operation]:
 
 
 # ---------------------------------------------------------------- checks
+
+
+def _refuse_enable(connection: Connection, id: int, op: auth.AuthEnable) -> bool:
+    """Keep everybody from being locked out: there is no way to log in yet."""
+    state = connection.node.machine.auth
+    if state.enabled or ROOT not in state.users:
+        return False  # The log has words of its own for that.
+    raise Conflict(
+        "authentication can't be turned on yet: this release has no logins, so nobody could ever "
+        "turn it off again"
+    )
 
 
 def _check_secret(op: Any) -> None:

@@ -92,6 +92,19 @@ async def test_it_is_off(member: Running) -> None:
     assert (await member.ask("GET", "/v1/api-keys")).json == {"keys": []}
 
 
+async def test_nobody_is_locked_out(member: Running) -> None:
+    """While nobody can log in, authentication can't be turned on, and the answer says why."""
+    body = {"user": "root", "no_password": True}
+    assert (await member.ask("POST", "/v1/users", body)).status in (200, 201)
+    assert (await member.ask("POST", "/v1/roles", {"role": "root"})).status in (200, 201)
+    granted = await member.ask("PUT", "/v1/users/root/roles/root")
+    assert granted.status == 200
+    refused = await member.ask("POST", "/v1/auth/enable")
+    assert refused.status == 409
+    assert "no logins" in refused.error["message"]
+    assert (await member.ask("GET", "/v1/auth/status")).json["enabled"] is False
+
+
 async def test_blame(member: Running) -> None:
     """Who changed a key, over HTTP: the address of the client, the operation, the time."""
     written = await member.ask("PUT", "/v1/kv/blamed", b"1")
