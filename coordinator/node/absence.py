@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordinator_sdk.errors import NoLeader
+from coordinator.replica.effects import no_leader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coordinator.raft import RawNode
+    from coordinator_sdk.errors import NoLeader
 
 
 class Absence:
@@ -38,7 +39,7 @@ class Absence:
     @property
     def error(self) -> NoLeader:
         """What those are told who ask here."""
-        return NoLeader("the cluster has no leader at the moment")
+        return no_leader()
 
     def tick(self, now_ms: int) -> None:
         """Look whether there is a leader."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from coordinator.replica.effects import Proposal
+from coordinator.replica.effects import Proposal, no_leader
 from coordinator.replica.replica import QUEUE_MAX
 from coordinator.wire.command import UnknownCommand
 from coordinator.wire.peer import Forward, Placed
 from coordinator_sdk.errors import (
     CoordinatorError,
     Exhausted,
-    NoLeader,
     OutcomeUnknown,
     UnknownOperation,
     error_from_wire,
@@ -183,8 +182,7 @@ class Forwarding:
         if late:
             self._waiting = [p for p in self._waiting if p.since_ms >= oldest_ms or p.in_doubt]
             for proposal in late:
-                error = NoLeader("the cluster has no leader at the moment")
-                self._replica.refuse(proposal, error)
+                self._replica.refuse(proposal, no_leader())
         # The answer got lost, if it was not the question: only the former can be asked for again.
         again_ms = self._replica.now_ms - self._patience_ms // 2
         for call, (_, proposal, sent_ms) in list(self._sent.items()):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
+from coordinator.replica.effects import no_leader
 from coordinator.wire.peer import Renew, Renewed
-from coordinator_sdk.errors import CoordinatorError, NoLeader
+from coordinator_sdk.errors import CoordinatorError
 
 if TYPE_CHECKING:
     from coordinator.replica.replica import Replica
@@ -77,7 +78,7 @@ class Keepalive:
         elif len(self._waiting) + len(self._sent) < WAITING_MAX:
             self._waiting.append(_Asked(leases, only_look, done, self._replica.now_ms))
         else:
-            done(_no_leader())
+            done(no_leader())
 
     def _here(self, leases: list[int], done: Told, *, only_look: bool) -> None:
         """Answer as the leader, once a quorum has confirmed that this still is one.
@@ -91,7 +92,7 @@ class Keepalive:
             if error is not None:
                 done(error)
             elif not replica.is_leader:
-                done(_no_leader())
+                done(no_leader())
             elif replica.machine.term == replica.raw.term:
                 clock, now_ms = replica.clock, replica.now_ms
                 tell = clock.remaining_ms if only_look else clock.renew
@@ -138,7 +139,7 @@ class Keepalive:
         if self._replica.raw.is_leader:
             self._here(renew.leases, done, only_look=renew.only_look)
         else:
-            done(_no_leader())
+            done(no_leader())
 
     def told(self, renewed: Renewed) -> None:
         """Hear from the leader."""
@@ -167,7 +168,7 @@ class Keepalive:
         now_ms = self._replica.now_ms
         oldest_ms = now_ms - self._patience_ms
         for call in [call for call, asked in self._sent.items() if asked.since_ms < oldest_ms]:
-            self._sent.pop(call).done(_no_leader())
+            self._sent.pop(call).done(no_leader())
         again_ms = now_ms - AGAIN_MS
         for call in [call for call, asked in self._sent.items() if asked.sent_ms < again_ms]:
             self._waiting.append(self._sent.pop(call))
@@ -175,8 +176,4 @@ class Keepalive:
             late = [asked for asked in self._waiting if asked.since_ms < oldest_ms]
             self._waiting = [asked for asked in self._waiting if asked.since_ms >= oldest_ms]
             for asked in late:
-                asked.done(_no_leader())
-
-
-def _no_leader() -> NoLeader:
-    return NoLeader("the cluster has no leader at the moment")
+                asked.done(no_leader())

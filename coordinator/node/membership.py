@@ -20,7 +20,6 @@ from coordinator.wire.command import FORMAT, MemberPublish
 from coordinator_sdk.errors import (
     Conflict,
     CoordinatorError,
-    NoLeader,
     NotApplied,
     OutcomeUnknown,
     Unavailable,
@@ -215,7 +214,7 @@ class Membership:
         former = raw.lead
         try:
             if former == 0:
-                raise NoLeader("the cluster has no leader at the moment")
+                raise no_leader()
             to = to or self._successor()
             if to not in self._replica.machine.conf_state.voters:
                 raise Conflict(BAD_TRANSFEREE, member=f"{to:016x}")
