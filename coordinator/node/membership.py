@@ -16,6 +16,7 @@ from msgspec import Struct
 from coordinator.node.bootstrap import own_peer_urls
 from coordinator.raft import ProgressState
 from coordinator.replica import membership, permissions
+from coordinator.replica.effects import no_leader
 from coordinator.wire.command import FORMAT, MemberPublish
 from coordinator_sdk.errors import (
     Conflict,
