@@ -60,6 +60,11 @@ test: $(DEV_STAMP) ## Tests without the slow ones: ARGS="-k lease"
 test-full: $(DEV_STAMP) ## All tests, also repeated kills, chaos and large data: MARK= ARGS=
 	@$(BIN)/python -m pytest -m "$(MARK)" $(ARGS)
 
+# Recorded outputs are replayed if CONFORMANCE_DIR tells where they are.
+.PHONY: compat
+compat: $(DEV_STAMP) ## What etcd's users have, against members of this program: ARGS=
+	@$(BIN)/python -m pytest tests/compat tests/etcd $(ARGS)
+
 .PHONY: check
 check: $(DEV_STAMP) ## Lint, formatting, types, import rules, shape
 	@$(BIN)/ruff check
@@ -94,8 +99,12 @@ sim: $(DEV_STAMP) ## Replay one seed in the simulator: SEED=1 ARGS=
 	@$(BIN)/python -m tests.simulation --seed $(if $(SEED),$(SEED),1) $(ARGS)
 
 .PHONY: soak
-soak: $(DEV_STAMP) ## Run many seeds and print what happened: SEEDS=100 FROM=1 JOBS=1 ARGS=
-	@$(BIN)/python -m tests.simulation --seeds $(if $(SEEDS),$(SEEDS),100) --from $(if $(FROM),$(FROM),1) --jobs $(if $(JOBS),$(JOBS),1) $(ARGS)
+soak: $(DEV_STAMP) ## Run many seeds and print what happened: SEEDS=100 FROM=1 JOBS=1 RESUME=file
+	@$(BIN)/python -m tests.simulation --seeds $(if $(SEEDS),$(SEEDS),100) --from $(if $(FROM),$(FROM),1) --jobs $(if $(JOBS),$(JOBS),1) $(if $(RESUME),--resume "$(RESUME)") $(ARGS)
+
+.PHONY: mutants
+mutants: $(DEV_STAMP) ## Plant mistakes in the simulator and hunt them: SEEDS=100 NAME="lose rows"
+	@$(BIN)/python -m tests.simulation --seeds $(if $(SEEDS),$(SEEDS),100) --mutants $(if $(NAME),"$(NAME)")
 
 .PHONY: raft-referee
 raft-referee: $(DEV_STAMP) ## Compare the Raft core with recorded transcripts: DIR=

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import os
 import re
-import shutil
-import signal
-import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,17 +10,9 @@ import pytest
 from coordinator.cli.etcd import IGNORED, REFUSED, SAME, is_known, main, read_arguments, translate
 from coordinator.config import ConfigError, setting_fields
 from tests.etcd.client import Refused, connected
+from tests.etcd.starting import cluster, free_port, started, stopped
 
 MAINTENANCE = "/etcdserverpb.Maintenance/"
-SERVE = (sys.executable, "-m", "coordinator.cli.etcd")
-
-
-def free_port() -> int:
-    """Find a port nobody listens on."""
-    with closing(socket.socket()) as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def test_flags_have_one_dash_or_two() -> None:
@@ -112,32 +94,6 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "initial-cluster" in capsys.readouterr().out
 
 
-async def started(*arguments: str, folder: Path) -> tuple[asyncio.subprocess.Process, str]:
-    """Start one, and read what it prints until it is ready."""
-    process = await asyncio.create_subprocess_exec(
-        *SERVE,
-        *arguments,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=folder,
-        env={k: v for k, v in os.environ.items() if not k.startswith("ETCD_")},
-    )
-    assert process.stderr is not None
-    printed = ""
-    while "ready to serve client requests" not in printed:
-        line = (await process.stderr.readline()).decode()
-        assert line, printed
-        printed += line
-    return process, printed
-
-
-async def stopped(process: asyncio.subprocess.Process) -> int:
-    """Stop one; give its exit status."""
-    process.send_signal(signal.SIGTERM)
-    _, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode
-
-
 @pytest.mark.process
 async def test_it_starts_with_a_harness_command_line(tmp_path: Path) -> None:
     """With the flags of a test suite it prints both readiness lines, and serves gRPC."""
@@ -163,30 +119,6 @@ async def test_it_starts_with_a_harness_command_line(tmp_path: Path) -> None:
     finally:
         status = await stopped(process)
     assert status == 0
-
-
-@contextlib.asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[list[int]]:
-    """Start three as a static cluster; give their client ports."""
-    ports = [(free_port(), free_port()) for _ in range(3)]
-    whole = ",".join(f"m{n}=http://127.0.0.1:{peer}" for n, (_, peer) in enumerate(ports))
-    made = await asyncio.gather(
-        *(
-            started(
-                *(f"--name=m{n}", f"--initial-cluster={whole}", "--initial-cluster-state=new"),
-                *(f"--listen-client-urls=http://127.0.0.1:{client}",),
-                *(f"--advertise-client-urls=http://127.0.0.1:{client}",),
-                *(f"--listen-peer-urls=http://127.0.0.1:{peer}",),
-                *(f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",),
-                folder=folder,
-            )
-            for n, (client, peer) in enumerate(ports)
-        )
-    )
-    try:
-        yield [client for client, _ in ports]
-    finally:
-        await asyncio.gather(*(stopped(process) for process, _ in made))
 
 
 @pytest.mark.process
@@ -224,30 +156,3 @@ async def test_followers_send_leadership_changes_to_the_leader(tmp_path: Path) -
         async with connected(leading) as grpc:
             await grpc.call(f"{MAINTENANCE}MoveLeader", targetID=new)
             assert (await grpc.call(f"{MAINTENANCE}Status")).leader == new
-
-
-@pytest.mark.process
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-async def test_recorded_outputs_on_three(conformance_dir: Path, tmp_path: Path) -> None:
-    """A follower makes etcdctl print what one member does, but for the members themselves."""
-    corpus = conformance_dir / "etcdctl" / "golden.jsonl"
-    if not corpus.is_file() or shutil.which("etcdctl") is None:
-        pytest.skip("no recorded outputs of etcdctl there, or no etcdctl")
-    names = {json.loads(line)["scenario"] for line in corpus.read_text().splitlines()}
-    chosen = [word for name in sorted(names - {"member"}) for word in ("--scenario", name)]
-    async with cluster(tmp_path) as ports:
-        for client in ports:
-            async with connected(client) as grpc:
-                status = await grpc.call(f"{MAINTENANCE}Status")
-            if status.header.member_id != status.leader:
-                follower = client
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-B", str(corpus.parent / "run_golden.py"), *chosen),
-            *("--corpus", str(corpus), "--endpoint", f"127.0.0.1:{follower}"),
-            stdout=asyncio.subprocess.PIPE,
-            cwd=tmp_path,
-        )
-        printed, _ = await process.communicate()
-    assert ", 0 failed" in printed.decode()
-    assert process.returncode == 0

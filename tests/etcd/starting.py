@@ -1,0 +1,73 @@
+"""`coordinator-etcd` as a process, alone and in threes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+SERVE = (sys.executable, "-m", "coordinator.cli.etcd")
+
+
+def free_port() -> int:
+    """Find a port nobody listens on."""
+    with closing(socket.socket()) as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+async def started(*arguments: str, folder: Path) -> tuple[asyncio.subprocess.Process, str]:
+    """Start one, and read what it prints until it is ready."""
+    process = await asyncio.create_subprocess_exec(
+        *SERVE,
+        *arguments,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if not k.startswith("ETCD_")},
+    )
+    assert process.stderr is not None
+    printed = ""
+    while "ready to serve client requests" not in printed:
+        line = (await process.stderr.readline()).decode()
+        assert line, printed
+        printed += line
+    return process, printed
+
+
+async def stopped(process: asyncio.subprocess.Process) -> int:
+    """Stop one; give its exit status."""
+    process.send_signal(signal.SIGTERM)
+    _, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode
+
+
+@contextlib.asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[list[int]]:
+    """Start three as a static cluster; give their client ports."""
+    ports = [(free_port(), free_port()) for _ in range(3)]
+    whole = ",".join(f"m{n}=http://127.0.0.1:{peer}" for n, (_, peer) in enumerate(ports))
+    made = await asyncio.gather(
+        *(
+            started(
+                *(f"--name=m{n}", f"--initial-cluster={whole}", "--initial-cluster-state=new"),
+                *(f"--listen-client-urls=http://127.0.0.1:{client}",),
+                *(f"--advertise-client-urls=http://127.0.0.1:{client}",),
+                *(f"--listen-peer-urls=http://127.0.0.1:{peer}",),
+                *(f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",),
+                folder=folder,
+            )
+            for n, (client, peer) in enumerate(ports)
+        )
+    )
+    try:
+        yield [client for client, _ in ports]
+    finally:
+        await asyncio.gather(*(stopped(process) for process, _ in made))
