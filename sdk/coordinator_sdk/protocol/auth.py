@@ -169,21 +169,30 @@ class WhoAmI(Struct, array_like=True, tag="auth.whoami"):
 
 
 class LoginResult(_Discreet, Struct, array_like=True):
-    """Answer to `Login`. ``expires_ms`` is Unix time; 0 for never."""
+    """Answer to `Login`.
+
+    ``expires_ms`` is Unix time, 0 for never; ``clock_ms`` is the Unix time of the member, so that
+    a client whose clock is wrong still knows how long the token lives.
+    """
 
     token: str
     user: str
     expires_ms: int = 0
     auth_revision: int = 0
+    clock_ms: int = 0
 
 
 class Identity(Struct, array_like=True):
-    """Answer to `WhoAmI` and `Reauthenticate`. ``scope`` is the one role it is limited to."""
+    """Answer to `WhoAmI` and `Reauthenticate`.
+
+    ``scope`` is the one role it is limited to; ``expires_ms`` and ``clock_ms`` as in `LoginResult`.
+    """
 
     user: str
     roles: list[str] = []
     scope: str = ""
     expires_ms: int = 0
+    clock_ms: int = 0
 
 
 # ---------------------------------------------------------------- users
