@@ -25,6 +25,7 @@ from coordinator.api import (
     streams,
 )
 from coordinator.api.dispatch import Dispatcher
+from coordinator.api.feed import Feed
 from coordinator.api.http import answer_error, answer_schemas
 from coordinator.api.limits import Limits, limits_of
 from coordinator.api.pages import Pages, page_folder
@@ -70,16 +71,19 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     config = node.config
     limits = limits or limits_of(config)
     census = Census(limits)
+    feed = Feed(node, census)
     groups = [
         keyspace.operations(limits),
         streams.operations(),
         sessions.operations(),
-        cluster.operations(census),
+        cluster.operations(feed.status),
+        feed.operations(),
         auth.operations(),
         audit.operations(tuple(domain.domain.name for domain in domains)),
         *(domain.operations for domain in domains),
     ]
     dispatcher = Dispatcher(node, groups, limits)
+    feed.count(dispatcher)
     serving = Serving(node, dispatcher, config, limits, census)
     backups = maintenance.Backups(node)
     served = etcd_services(node, limits, backups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,10 @@ from coordinator_sdk.protocol.cluster import (
     ClientRegister,
     ClusterMembers,
     ClusterMembersResult,
+    ClusterSample,
     ClusterStatus,
     ClusterStatusResult,
+    ClusterWatch,
     Hello,
     HelloResult,
     LeaderMove,
@@ -42,7 +44,6 @@ from coordinator_sdk.protocol.cluster import (
 )
 
 if TYPE_CHECKING:
-    from coordinator.api.serving import Census
     from coordinator.api.websocket import WebSocketConnection
     from coordinator.node.node import Node
     from coordinator.replica.requests import Outcome
@@ -52,12 +53,16 @@ FEATURES = ["batch", "credit", "guard", "ticket"]
 PEER_URLS_MAX = 16
 
 
-def operations(census: Census) -> Mapping[type[Any], Operation]:
-    """Give the operations of the cluster by request type."""
+def operations(status: Callable[[], ClusterStatusResult]) -> Mapping[type[Any], Operation]:
+    """Give the operations of the cluster by request type.
+
+    Args:
+        status: Tells how this member stands.
+    """
     return {
         Hello: Live(_late_hello, judges_itself=True),
         Ping: Live(_ping, judges_itself=True),
-        ClusterStatus: Live(partial(_status, census), at_once=True),
+        ClusterStatus: Live(partial(_status, status), at_once=True),
         ClusterMembers: Live(_members, at_once=True),
         MemberAdd: Change(prepare=_prepare_add, check=_check_urls),
         MemberRemove: Change(),
@@ -132,11 +137,10 @@ def _ping(connection: Connection, id: int, ping: Ping) -> None:
     connection.answer(id, connection.node.revision, None)
 
 
-def _status(census: Census, connection: Connection, id: int, op: ClusterStatus) -> None:
-    node = connection.node
-    status = node.status()
-    status.connections = census.connections
-    connection.answer(id, node.revision, status)
+def _status(
+    status: Callable[[], ClusterStatusResult], connection: Connection, id: int, op: ClusterStatus
+) -> None:
+    connection.answer(id, connection.node.revision, status())
 
 
 def _members(connection: Connection, id: int, op: ClusterMembers) -> None:
@@ -207,6 +211,13 @@ def routes() -> Routes:
         ClusterStatus,
         ClusterStatusResult,
         summary="How this member stands",
+    )
+    made.stream(
+        "/cluster/watch",
+        ClusterWatch,
+        (ClusterSample,),
+        summary="Watch how all members stand",
+        exclude=(),
     )
     made.add(
         "GET", "/cluster/members", ClusterMembers, ClusterMembersResult, summary="List the members"

@@ -16,6 +16,7 @@ from coordinator.node.keepalive import Keepalive
 from coordinator.node.membership import Membership
 from coordinator.node.peers import REMOVED, Links, Peers
 from coordinator.node.snapshots import SnapshotReceiver, SnapshotSender
+from coordinator.node.standings import Standings
 from coordinator.transport.errors import CannotListen
 from coordinator_sdk.errors import CoordinatorError
 
@@ -67,6 +68,7 @@ class Group:
         membership: Changes of the members, and the transfer of leadership.
         absence: Whether there has been no leader for long.
         installation: Takes in the snapshots of others.
+        standings: How the others stand, as far as anybody here wants to know.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Group:
         self._on_failure = on_failure
         draw, timeout_ms = surroundings.random, config.election_timeout_ms
         self._links = Links(network)
-        self.absence = Absence(replica.raw, limit_ms=2 * timeout_ms)
+        self.standings = Standings(self._links, schedule, asyncio.get_running_loop().time)
         self._find_leader(draw, 2 * timeout_ms + PATIENCE_MS)
         self._sender = SnapshotSender(
             network,
@@ -122,6 +124,7 @@ class Group:
             learners_max=config.max_learners,
         )
         self._meet(draw)
+        self.absence = Absence(replica.raw, self._peers.heard_ms, timeout_ms=timeout_ms)
 
     def _find_leader(self, draw: random.Random, patience_ms: int) -> None:
         """Put together what passes on to the leader whatever only it can do."""
@@ -159,6 +162,7 @@ class Group:
             on_failure=self._on_failure,
         )
         peers.forwarding, peers.keepalive = self._forwarding, self._keepalive
+        peers.standings = self.standings
         peers.failover, peers.sender, peers.receiver = self._failover, self._sender, self._receiver
         peers.set_peers(self._booted.peers)
 
@@ -201,10 +205,10 @@ class Group:
 
     def propose(self, proposal: Proposal) -> None:
         """Have a command proposed, by this member or by the one that leads."""
-        if self._replica.raw.is_leader:
-            self._propose_here(proposal)
-        elif self.absence.is_long:
+        if self.absence.is_long:
             self._replica.refuse(proposal, self.absence.error)
+        elif self._replica.raw.is_leader:
+            self._propose_here(proposal)
         else:
             self._forwarding.submit(proposal)
         self._schedule()

@@ -413,6 +413,7 @@ class Node:
             watches=len(self.hub),
             leases=len(keyspace.leases),
             uptime_ms=self._now_ms() - int(self.started_at * 1000),
+            commit_index=raw.raft.log.committed,
         )
 
     def is_ready(self) -> bool:

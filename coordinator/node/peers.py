@@ -13,10 +13,12 @@ from coordinator.replica import membership
 from coordinator.transport.ports import PEER_FORMAT, PeerHello
 from coordinator.wire.peer import (
     Forward,
+    Look,
     PeerFrame,
     Placed,
     Renew,
     Renewed,
+    Standing,
     decode_frame,
     encode_frame,
 )
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from coordinator.node.forward import Forwarding
     from coordinator.node.keepalive import Keepalive
     from coordinator.node.snapshots import SnapshotReceiver, SnapshotSender
+    from coordinator.node.standings import Standings
     from coordinator.replica.machine import Machine
     from coordinator.replica.replica import Replica
     from coordinator.storage.identity import Identity
@@ -93,6 +96,15 @@ class Links:
         """Answer a follower that asked about leases."""
         self._frame(member).renewed.append(renewed)
 
+    def look(self, member: int, look: Look) -> None:
+        """Ask a member how it stands."""
+        if self._network.is_linked(member):
+            self._frame(member).looks.append(look)
+
+    def stand(self, member: int, standing: Standing) -> None:
+        """Answer a member that asked how this one stands."""
+        self._frame(member).standings.append(standing)
+
     def add(self, message: Message) -> None:
         """Send a message of Raft."""
         self._frame(message.to).messages.append(message)
@@ -122,7 +134,7 @@ class Links:
 def _parts(frame: PeerFrame) -> Iterator[tuple[PeerFrame, bytes]]:
     """Divide a frame, in the order in which it would be taken, until its parts are small."""
     data = encode_frame(frame)
-    kinds = (frame.placed, frame.forwards, frame.renews, frame.renewed, frame.messages)
+    kinds = tuple(getattr(frame, name) for name in PeerFrame.__struct_fields__)
     last = max(position for position, things in enumerate(kinds) if things)
     half = 0 if any(kinds[:last]) else len(kinds[last]) // 2
     if len(data) <= FRAME_BYTES or not (half or any(kinds[:last])):
@@ -148,6 +160,9 @@ class Peers:
         schedule: Asks for a turn.
         on_refused: Told of a refusal after which this member can't be one any more.
         on_failure: Told of an invariant that what came in has broken: nothing may go on.
+
+    Attributes:
+        heard_ms: When each member was heard of last.
     """
 
     def __init__(
@@ -172,6 +187,7 @@ class Peers:
         self._on_refused = on_refused
         self._on_failure = on_failure
         self._own_urls = own_urls
+        self.heard_ms: dict[int, int] = {}
         self._known: Mapping[int, tuple[str, ...]] = {}
         self._strangers: dict[int, tuple[str, ...]] = {}
         self.forwarding: Forwarding
@@ -179,6 +195,7 @@ class Peers:
         self.failover: Failover
         self.sender: SnapshotSender
         self.receiver: SnapshotReceiver
+        self.standings: Standings
 
     @property
     def _machine(self) -> Machine:
@@ -303,6 +320,7 @@ class Peers:
             self.take(member, parts)
         except Exception as error:
             self._on_failure(error)
+        self.heard_ms[member] = self._replica.now_ms
         self._schedule()
 
     def take(self, member: int, parts: PeerFrame) -> None:
@@ -317,6 +335,10 @@ class Peers:
             self.keepalive.told(renewed)
         for message in parts.messages:
             self._step(member, message)
+        for look in parts.looks:
+            self.standings.take(member, look)
+        for standing in parts.standings:
+            self.standings.told(member, standing)
 
     def _step(self, member: int, message: Message) -> None:
         # A snapshot comes on a connection of its own, a command in a frame of its own, and

@@ -323,6 +323,7 @@ CORE_RULES: dict[type[Any], Rule] = {
     cluster.ClientRegister: KNOWN,
     cluster.ClusterStatus: _CLUSTER_READ,
     cluster.ClusterMembers: _CLUSTER_READ,
+    cluster.ClusterWatch: _CLUSTER_READ,
     cluster.MemberAdd: _CLUSTER_ADMIN,
     cluster.MemberRemove: _CLUSTER_ADMIN,
     cluster.MemberPromote: _CLUSTER_ADMIN,

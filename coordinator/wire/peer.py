@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from coordinator.wire.raft import Message, Uint63
+from coordinator_sdk.protocol.cluster import ClusterStatusResult
 
 
 class Forward(Struct, array_like=True, gc=False):
@@ -56,6 +57,19 @@ class Renewed(Struct, array_like=True, gc=False):
     remaining_ms: list[int] | None
 
 
+class Look(Struct, array_like=True, gc=False):
+    """A member wants to know how another one stands."""
+
+    call: Uint63
+
+
+class Standing(Struct, array_like=True, gc=False):
+    """What answers a `Look`."""
+
+    call: Uint63
+    status: ClusterStatusResult
+
+
 class PeerFrame(Struct, array_like=True, gc=False):
     """Everything that one member has for another at the end of a turn.
 
@@ -67,6 +81,8 @@ class PeerFrame(Struct, array_like=True, gc=False):
     renews: list[Renew] = []
     renewed: list[Renewed] = []
     messages: list[Message] = []
+    looks: list[Look] = []
+    standings: list[Standing] = []
 
 
 encode_frame: Final = msgspec.msgpack.Encoder().encode

@@ -139,7 +139,10 @@ class LeaderMoveResult(Struct, array_like=True):
 
 
 class ClusterStatusResult(Struct, array_like=True):
-    """How a member stands. Sizes are bytes, times milliseconds."""
+    """How a member stands. Sizes are bytes, times milliseconds.
+
+    ``reads`` and ``writes`` count the requests that it has served since it was started.
+    """
 
     cluster: Id
     member: Id
@@ -160,6 +163,54 @@ class ClusterStatusResult(Struct, array_like=True):
     watches: int = 0
     leases: int = 0
     uptime_ms: int = 0
+    commit_index: int = 0
+    reads: int = 0
+    writes: int = 0
+
+
+class ClusterWatch(Struct, array_like=True, tag="cluster.watch"):
+    """Stream how all members stand, as `ClusterSample` items.
+
+    One comes at once, then one every half second and whenever another member leads.
+    """
+
+
+class MemberStanding(Struct, array_like=True):
+    """A member as another one sees it.
+
+    Attributes:
+        member: Who it is.
+        heard_ms: How long ago it told how it stands; -1 if it has not yet.
+        round_trip_us: How long asking took; 0 for the member that tells.
+        status: How it stood then.
+    """
+
+    member: MemberInfo
+    heard_ms: int = -1
+    round_trip_us: int = 0
+    status: ClusterStatusResult | None = None
+
+
+class ClusterSample(Struct, array_like=True):
+    """How all members stand, as the one that tells knows it.
+
+    Attributes:
+        member: The one that tells.
+        time_ms: Unix time by its clock.
+        leader: Who leads; 0 for nobody.
+        term: Its term.
+        leaderless_ms: For how long nobody has led.
+        read_us: How long it took of late until a quorum had confirmed a read; 0 if unknown.
+        members: All members, by id.
+    """
+
+    member: Id
+    time_ms: int
+    leader: Id
+    term: int
+    leaderless_ms: int
+    read_us: int
+    members: list[MemberStanding]
 
 
 REQUESTS = (
@@ -167,6 +218,7 @@ REQUESTS = (
     Ping,
     ClusterStatus,
     ClusterMembers,
+    ClusterWatch,
     MemberAdd,
     MemberRemove,
     MemberPromote,
