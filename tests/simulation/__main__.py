@@ -3,6 +3,8 @@
     --seed N             play one seed, and tell what happened
     --seeds N --from M   play many, count what happened in them, and fail below the floors
     --jobs N             in that many processes
+    --resume FILE        note every seed there, and pass over those that it has of the same sources
+    --mutants [NAME]     hunt planted mistakes, each in up to N seeds, and print rows for the page
 
 The exit status is 1 if a promise was broken, if too little happened, or if one of the seeds that
 are played again, with other hash seeds, did not give the same run.
@@ -21,10 +23,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from tests.simulation.hunting import PAGE, hunt_all
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.progress import ROOT, Progress
 from tests.simulation.run import Result, simulate
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "testing.md"
 FLOOR_LINE = re.compile(r"^\| ([a-z -]+) \| (\d+) \|$")
 REPLAY_EVERY = 20
 """Of so many seeds one is played again, to see whether it gives the same run."""
@@ -85,10 +88,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--from", type=int, default=1, dest="first")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--mutants", nargs="*", choices=MUTANTS, metavar="NAME")
     arguments = parser.parse_args(argv)
     if arguments.seed is not None:
         return play_one(arguments.seed)
-    return soak(range(arguments.first, arguments.first + arguments.seeds), arguments.jobs)
+    if arguments.mutants is not None:
+        return hunt_all(arguments.mutants or MUTANTS, arguments.seeds)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    return soak(seeds, arguments.jobs, Progress(arguments.resume))
 
 
 def play_one(seed: int) -> int:
@@ -99,32 +107,34 @@ def play_one(seed: int) -> int:
     return 1 if result.violations else 0
 
 
-def soak(seeds: range, jobs: int) -> int:
+def soak(seeds: range, jobs: int, progress: Progress) -> int:
     """Play many seeds and count."""
-    totals: Counter[str] = Counter()
-    broken, different, replayed, cpu = [], [], 0, 0.0
-    for number, result in enumerate(play(seeds, jobs), 1):
+    different, replayed = [], 0
+    left = [seed for seed in seeds if seed not in progress]
+    for number, result in enumerate(play(left, jobs), 1):
         report(result, verbose=False)
-        totals += result.counts
-        cpu += result.cpu_seconds
-        if result.violations:
-            broken.append(result.seed)
         if result.seed % REPLAY_EVERY == 0:
             replayed += 1
             if any(digest_under(result.seed, each) != result.digest for each in HASH_SEEDS):
                 different.append(result.seed)
+                result.violations.append("it is not the same run under another hash seed")
                 print(f"seed {result.seed}: NOT THE SAME RUN under another hash seed", flush=True)
+        progress.add(result)
         if number % 100 == 0:
-            print(f"{time.strftime('%H:%M:%S')} {number} seeds, broken: {broken}", flush=True)
+            print(f"{time.strftime('%H:%M:%S')} {number} seeds", flush=True)
+    results = [result for result in progress if result.seed in seeds]
+    totals = sum((result.counts for result in results), Counter())
+    broken = [result.seed for result in results if result.violations]
     show(totals)
     below = too_little(totals, len(seeds))
     for line in below:
         print(line)
-    seconds = cpu / len(seeds)
+    seconds = sum(result.cpu_seconds for result in results) / len(seeds)
     is_slow = seconds > SECONDS_MAX
     print(
-        f"{len(seeds)} seeds, {seconds:.2f} s of CPU each{' (TOO SLOW)' if is_slow else ''}; "
-        f"{replayed} replayed, different: {different or 'none'}; broken: {broken or 'none'}"
+        f"{len(seeds)} seeds, {len(seeds) - len(left)} of them played before, {seconds:.2f} s of "
+        f"CPU each{' (TOO SLOW)' if is_slow else ''}; {replayed} replayed, different: "
+        f"{different or 'none'}; broken: {broken or 'none'}"
     )
     return 1 if broken or below or different else 0
 

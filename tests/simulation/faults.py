@@ -51,6 +51,28 @@ ELECTION_LOOKS = 300
 ELECTION_LOOK_SECONDS = 0.003
 
 
+@dataclass(frozen=True)
+class Profile:
+    """What a hunt for one kind of mistake wants of every seed; the rest is drawn as always.
+
+    Attributes:
+        weights: The only faults that happen, and how often compared with one another.
+        pace_seconds: Pause between two faults, at most.
+        mend_seconds: How long a cut lasts, at most.
+        snapshot_count: Entries that a log keeps.
+        more: Names of the jobs of further clients (see `Workload`).
+    """
+
+    weights: dict[str, float] | None = None
+    pace_seconds: float | None = None
+    mend_seconds: float | None = None
+    snapshot_count: int | None = None
+    more: tuple[str, ...] = ()
+
+
+AS_DRAWN = Profile()
+
+
 @dataclass
 class Plan:
     """The faults of one seed.
@@ -95,6 +117,16 @@ class Plan:
             for kind in ("crash in an election", "crash behind a cut", "isolation of the leader"):
                 plan.weights[kind] = 30.0
         return plan
+
+    def follow(self, profile: Profile) -> Plan:
+        """Do what a profile wants."""
+        if profile.weights is not None:
+            self.weights = dict(profile.weights)
+        if profile.pace_seconds is not None:
+            self.pace_seconds = profile.pace_seconds
+        if profile.mend_seconds is not None:
+            self.mend_seconds = profile.mend_seconds
+        return self
 
 
 @dataclass

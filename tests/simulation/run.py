@@ -19,7 +19,7 @@ from tests.simulation.administration import Administration
 from tests.simulation.client import Client
 from tests.simulation.clock import Life, NoEnd, NothingLeft, VirtualLoop
 from tests.simulation.cluster import Cluster, Host
-from tests.simulation.faults import Faults, Plan
+from tests.simulation.faults import AS_DRAWN, Faults, Plan, Profile
 from tests.simulation.record import Record, listening, recording
 from tests.simulation.workload import Workload
 
@@ -27,6 +27,8 @@ FAULT_SECONDS = {1: 16.0, 3: 12.0, 5: 8.0}
 """Virtual seconds in which faults happen, by the number of members."""
 END_SECONDS = 120.0
 """Virtual seconds after the last fault by which everything must have come to its end."""
+LOOK_SECONDS = 0.25
+"""Virtual seconds between two looks at whether a promise is broken already."""
 WATCHED_SPACES = {0: USER, 1: SYSTEM, 2: USER, 3: SYSTEM}
 SIZES = {1: 15, 3: 60, 5: 25}
 """How often clusters of which size are drawn."""
@@ -76,13 +78,15 @@ def size_of(seed: int) -> int:
 class Run:
     """One run under one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, profile: Profile = AS_DRAWN) -> None:
         self.seed = seed
+        self.profile = profile
         self.rng = random.Random(seed)
         self.loop = VirtualLoop()
         size = _draw_size(self.rng)
+        fork, snapshot_count = self._fork(), self.rng.choice((100, 200, 400))
         self.cluster = Cluster(
-            self.loop, self._fork(), size, snapshot_count=self.rng.choice((100, 200, 400))
+            self.loop, fork, size, snapshot_count=profile.snapshot_count or snapshot_count
         )
         self.counts = self.cluster.counts
         self.record = Record(
@@ -93,7 +97,7 @@ class Run:
         )
         self.faults = Faults(
             self.cluster,
-            Plan.draw(self._fork(), size),
+            Plan.draw(self._fork(), size).follow(profile),
             self._fork(),
             self.record.consensus.wiped,
         )
@@ -122,7 +126,7 @@ class Run:
         gc.disable()
         try:
             with recording(self.record), listening(self.cluster.note), small_scale():
-                self.loop.run_until_complete(self._play())
+                self.loop.run_until_complete(self._play_until_broken())
         except NothingLeft:
             self.record.violate("everybody waits, and nothing will ever happen again")
         except NoEnd:
@@ -159,6 +163,14 @@ class Run:
         self.loop.close()
         self.cluster.let_go()
 
+    async def _play_until_broken(self) -> None:
+        """Play to the end; once a promise is broken, what follows tells nothing more."""
+        playing = asyncio.ensure_future(self._play())
+        while not playing.done() and not self.record.violations:
+            await asyncio.wait([playing], timeout=LOOK_SECONDS)
+        if playing.done():
+            playing.result()
+
     async def _play(self) -> None:
         for host in self.cluster.hosts:
             host.boot()
@@ -167,6 +179,7 @@ class Run:
         jobs = [work.write, work.lock, work.lock, work.read, work.write_plainly, work.compact]
         if not self.faults.plan.is_stormy:
             jobs += [work.write, work.lock, work.lock, work.publish, work.read_on]
+        jobs += [getattr(work, name) for name in self.profile.more]
         self._working = [asyncio.ensure_future(job(self._client())) for job in jobs]
         self._working.append(asyncio.ensure_future(self.administration.work()))
         self._watching = [
@@ -299,9 +312,9 @@ class Run:
         return found
 
 
-def simulate(seed: int) -> Result:
+def simulate(seed: int, profile: Profile = AS_DRAWN) -> Result:
     """Play one seed."""
     began = time.process_time()
-    result = Run(seed).play()
+    result = Run(seed, profile).play()
     result.cpu_seconds = time.process_time() - began
     return result

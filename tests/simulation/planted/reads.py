@@ -24,8 +24,18 @@ def drop_questions(catch_up: Any) -> Any:
     return mutant
 
 
-def read_before_the_first_commit(may_read: Any) -> Any:
-    return lambda self: True
+def read_before_the_first_commit(turn: Any) -> Any:
+    """A new leader takes its commit index for the newest one before it has committed anything.
+
+    Once in a turn: renewals ask again and again until an entry of the term is applied.
+    """
+
+    def mutant(self: Replica, *, hold: bool = False) -> Any:
+        if self._reads or self._round_reads:
+            self._start_round()
+        return turn(self, hold=hold)
+
+    return mutant
 
 
 def read_without_waiting(read: Any) -> Any:
