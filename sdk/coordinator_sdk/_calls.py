@@ -6,9 +6,13 @@ Pure.
 from __future__ import annotations
 
 # ruff: noqa: TC004 - a call is never encoded, so nothing evaluates its annotations
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import msgspec
 from msgspec import Struct
+
+from ._modes import CHANGE, READ
+from .errors import CoordinatorError, error_from_wire
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,7 +21,17 @@ if TYPE_CHECKING:
     from msgspec import Raw
 
     from ._streams import Stream
-    from .errors import CoordinatorError
+
+T = TypeVar("T")
+
+
+def decoder(kind: type[T]) -> Callable[[Raw], T]:
+    """The decoder of one type of answer."""
+    return msgspec.msgpack.Decoder(kind).decode
+
+
+def nothing(raw: Raw) -> None:
+    """The decoder of an answer without content."""
 
 
 class Sink(Protocol):
@@ -53,6 +67,7 @@ class Call(Struct, eq=False):
         refusal: The answer that asked to try later, until it is sent again.
         in_doubt: Whether a connection broke between its sending and its answer.
         moves: How often its member was left because it got no answer there.
+        is_reproved: Whether it was sent again after the client proved anew who it is.
     """
 
     body: Struct
@@ -68,6 +83,50 @@ class Call(Struct, eq=False):
     refusal: CoordinatorError | None = None
     in_doubt: bool = False
     moves: int = 0
+    is_reproved: bool = False
+
+
+class Unproven:
+    """Calls that were refused because the cluster wants to be told again who asks.
+
+    Attributes:
+        calls: Those that wait for it.
+        is_asked: Whether somebody should see to it.
+        is_wanted: Tells whether a refusal means that, and something can be done about it.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.is_asked = False
+        self.is_wanted: Callable[[CoordinatorError], bool] = lambda error: False
+
+    def wants(self, error: CoordinatorError) -> bool:
+        """Whether a refusal means that; it is then seen to."""
+        wanted = self.is_wanted(error)
+        self.is_asked = self.is_asked or wanted
+        return wanted
+
+    def holds(self, call: Call, error: CoordinatorError) -> bool:
+        """Keep a refused call, if proving anew may mend it; each call once."""
+        if not self.wants(error) or call.mode not in (READ, CHANGE):
+            return False
+        if call.is_reproved or call.sink.done():
+            return False
+        call.is_reproved, call.refusal = True, error
+        self.calls.append(call)
+        return True
+
+    def take(self) -> list[Call]:
+        """Take the calls out; nothing is asked for any more."""
+        calls, self.calls, self.is_asked = self.calls, [], False
+        return calls
+
+
+def told_error(code: str, message: str, details: dict[str, Any] | None = None) -> CoordinatorError:
+    """Rebuild an error that a member told."""
+    error = error_from_wire(code, message, details)
+    assert isinstance(error, CoordinatorError)
+    return error
 
 
 class Firm:

@@ -7,39 +7,42 @@ futures in bulk; no call costs a task or a timer of its own.
 from __future__ import annotations
 
 import asyncio
-import platform
 import random
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
-import msgspec
-
-from ._calls import NOBODY, Call, Firm
+from ._calls import NOBODY, Call, Firm, decoder, nothing
+from ._clock import now
 from ._endpoints import Endpoint, Learning, RetryPolicy, Rotation
 from ._modes import BEAT, READ
+from ._proving import Proving
 from ._renewal import Renewals
 from ._session import Session
-from ._version import __version__
+from ._tls import explained
 from ._websocket import WebSocket
 from .errors import (
     ClientClosed,
     ConnectFailed,
     ConnectionLost,
     CoordinatorError,
+    Exhausted,
     InvalidRequest,
     RequestTooLarge,
+    Unauthenticated,
 )
 from .protocol.cluster import ClusterMembers, ClusterMembersResult, HelloResult, Ping
 from .protocol.codec import MSGPACK
 from .protocol.kv import LeaseKeepAlive, LeaseKeepAliveResult
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from msgspec import Raw, Struct
 
+    from ._identity import Prover
     from ._streams import Stream
+    from ._tls import Trust
+
+__all__ = ["Connection", "decoder", "nothing", "now"]
 
 T = TypeVar("T")
 
@@ -49,24 +52,6 @@ ENVELOPE_BYTES = 64
 SILENCE_SECONDS_MAX = 10.0
 """How long a connection with something under way may stay silent."""
 
-_boottime = getattr(time, "CLOCK_BOOTTIME", None)
-
-
-def now() -> float:
-    """Seconds of a clock that never goes back and, where there is one, counts suspend."""
-    return time.monotonic() if _boottime is None else time.clock_gettime(_boottime)
-
-
-def decoder(kind: type[T]) -> Callable[[Raw], T]:
-    """The decoder of one type of answer."""
-    return msgspec.msgpack.Decoder(kind).decode
-
-
-def nothing(raw: Raw) -> None:
-    """The decoder of an answer without content."""
-
-
-_HELLO = decoder(HelloResult)
 _MEMBERS = decoder(ClusterMembersResult)
 _KEEPALIVE = decoder(LeaseKeepAliveResult)
 
@@ -98,6 +83,8 @@ class Connection:
     Attributes:
         session: The state of the conversation.
         renewals: The leases kept alive.
+        trust: How TLS is spoken.
+        prover: Who the client is.
         hello: The last greeting of a member.
         closing: Whether the client is being closed; what it holds is given back meanwhile.
         closed: Whether it has been.
@@ -108,8 +95,8 @@ class Connection:
         endpoints: Sequence[Endpoint],
         policy: RetryPolicy,
         connect_timeout: float,
-        tls: Callable[[Endpoint], ssl.SSLContext | None],
-        headers: Callable[[], Mapping[str, str]],
+        trust: Trust,
+        prover: Prover,
     ) -> None:
         self.session = Session(policy, random.random)
         self.renewals = Renewals()
@@ -117,8 +104,10 @@ class Connection:
         self._rotation = Rotation(endpoints)
         self._policy = policy
         self._connect_timeout = connect_timeout
-        self._tls = tls
-        self._headers = headers
+        self.trust = trust
+        self.prover = prover
+        self._proving = Proving(prover, self.session, policy, self.wake)
+        self._demand: asyncio.Future[None] | None = None
         self._socket: WebSocket | None = None
         self._flushing = False
         self._ticker: asyncio.TimerHandle | None = None
@@ -228,6 +217,8 @@ class Connection:
         socket, session = self._socket, self.session
         if self._ticker is None:
             self._arm(TICK_SECONDS)
+        if self._demand is not None and session.queue and not self._demand.done():
+            self._demand.set_result(None)
         if socket is not None and not socket.can_send:
             return
         batch = session.take(now())
@@ -269,6 +260,8 @@ class Connection:
                 self._socket.abort(ConnectionLost(f"the server sent garbage: {error}"))
             return
         self.session.receive(header, items, at)
+        if self.session.unproven.is_asked and self.session.greeted:
+            self._proving.look(at)
         if header.members != self._members:
             self._members = header.members
             if self.session.greeted:
@@ -299,13 +292,15 @@ class Connection:
         session.tick(at)
         renewals.expire(at)
         if session.greeted:
+            self._proving.look(at)
             self._renew(at)
             self._listen(at)
             self._leave(at)
         if session.wants_flush():
             self.wake()
         watched = session.busy() or session.has_streams()
-        moments = [moment for moment in (session.next_at(), renewals.next_at()) if moment]
+        nexts = (session.next_at(), renewals.next_at(), self.prover.next_at())
+        moments = [moment for moment in nexts if moment]
         if watched or len(renewals):
             moments.append(at + TICK_SECONDS)
         if moments:
@@ -388,6 +383,7 @@ class Connection:
             self._ticker.cancel()
         self.renewals.lose_all("the client was closed")
         self.session.fail_all(error)
+        self._proving.stop()
         if self._ready is not None and not self._ready.done():
             self._ready.cancel()
         if self._socket is not None and self._gone is not None:
@@ -407,17 +403,34 @@ class Connection:
                 await self._attempt()
                 rounds, refusals = 0, []
                 error: Exception = await self._serve()
-            except (OSError, TimeoutError, ValueError, CoordinatorError) as failure:
-                error = failure
-                if isinstance(failure, CoordinatorError) and not failure.retryable:
-                    refusals.append(failure)
+            except (OSError, TimeoutError, ValueError, EOFError, CoordinatorError) as failure:
+                error = explained(failure, self.endpoint)
+                if self._is_final(error, error is not failure):
+                    refusals.append(error)
             self._down(error)
             if self._rotation.advance() or rounds == 0:
                 rounds += 1
                 if len(refusals) >= len(self._rotation.all):
                     self._refused(refusals[-1])
+                    if isinstance(refusals[-1], Unauthenticated):
+                        await self._asked()
                 refusals = []
                 await asyncio.sleep(self._policy.pause(rounds, random.random))
+
+    def _is_final(self, error: Exception, is_tls: bool) -> TypeGuard[CoordinatorError]:
+        """Whether an endpoint will not have us, however often it is asked."""
+        if is_tls:  # A client that has been connected waits for the certificate to be mended.
+            return not self.session.client
+        return isinstance(error, CoordinatorError) and not (
+            error.retryable or isinstance(error, Exhausted)
+        )
+
+    async def _asked(self) -> None:
+        """Wait until somebody wants something: a credential that was refused is not tried on."""
+        assert self._loop is not None
+        self._demand = self._loop.create_future()
+        await self._demand
+        self._demand = None
 
     def _refused(self, error: CoordinatorError) -> None:
         """Every endpoint has answered, and none will have us."""
@@ -429,7 +442,9 @@ class Connection:
     async def _attempt(self) -> None:
         """Connect to the current endpoint and exchange greetings."""
         assert self._loop is not None
-        endpoint, context = self.endpoint, self._tls(self.endpoint)
+        endpoint = self.endpoint
+        context, name = self.trust.context(endpoint), self.trust.name(endpoint)
+        proof = await self.prover.proof(now())
         count = len(self._rotation.all)
         limit = max(self._connect_timeout / count, min(1.0, self._connect_timeout))
         self._gone = gone = self._loop.create_future()
@@ -440,29 +455,14 @@ class Connection:
             if self._socket is socket:
                 self._down(error)
 
-        socket: WebSocket | None = None
-        greeting: asyncio.Future[HelloResult] = self._loop.create_future()
+        socket = WebSocket(endpoint, self._message, on_lost, self.wake)
         try:
             async with asyncio.timeout(limit):
-                made = WebSocket(endpoint, self._headers(), self._message, on_lost, self.wake)
-                socket = made
-                await self._loop.create_connection(
-                    lambda: made,
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=context,
-                    server_hostname=endpoint.host if context else None,
-                )
-                await socket.opened
+                await socket.dial(context, name)
                 self._socket, self._heard_at = socket, now()
-                agent = f"coordinator-sdk/{__version__} Python/{platform.python_version()}"
-                floor, batch = self.session.hello(greeting, _HELLO, agent, now())
-                socket.send(MSGPACK.encode_requests(floor, batch))
-                result = await greeting
+                result = await self._proving.introduce(socket, proof)
         except BaseException as error:
-            greeting.cancel()
-            if socket is not None:
-                socket.abort(ConnectionLost("the connection was not established"))
+            socket.abort(ConnectionLost("the connection was not established"))
             if isinstance(error, TimeoutError):
                 raise TimeoutError(f"{endpoint.url} did not answer within {limit:g} s") from None
             raise

@@ -58,6 +58,7 @@ class Download:
     Args:
         endpoint: The member.
         context: TLS, for an endpoint that speaks it.
+        name: What must stand in its certificate then.
         headers: What to send along.
         cluster: Id of the cluster that must answer; 0 for any.
         progress: Told of every piece, in the thread of `run`.
@@ -67,6 +68,7 @@ class Download:
         self,
         endpoint: Endpoint,
         context: ssl.SSLContext | None,
+        name: str | None,
         headers: Mapping[str, str],
         cluster: int,
         progress: Progress | None,
@@ -80,7 +82,7 @@ class Download:
         self._connection: HTTPConnection = (
             HTTPConnection(host, port, timeout=QUIET_SECONDS)
             if context is None
-            else HTTPSConnection(host, port, timeout=QUIET_SECONDS, context=context)
+            else _Secure(host, port, context, name)
         )
 
     def stop(self) -> None:
@@ -177,6 +179,18 @@ class Download:
         if digest.digest() != held:
             raise ClientError("the backup is damaged: its checksum differs")
         return held.hex()
+
+
+class _Secure(HTTPSConnection):
+    """A connection over TLS to a host whose certificate may have another name."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext, name: str | None) -> None:
+        super().__init__(host, port, timeout=QUIET_SECONDS, context=context)
+        self._tls, self._name = context, name
+
+    def connect(self) -> None:
+        HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
 
 
 def _error_of(response: HTTPResponse) -> Exception:

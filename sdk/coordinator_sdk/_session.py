@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ._calls import NOBODY, Call, Sink
+from ._calls import NOBODY, Call, Sink, Unproven, nothing, told_error
 from ._modes import BEAT, CHANGE, NOTICE, READ
 from .errors import (
     ClusterMismatch,
@@ -28,7 +28,6 @@ from .errors import (
     CoordinatorError,
     Internal,
     OutcomeUnknown,
-    error_from_wire,
 )
 from .protocol.cluster import Hello, HelloResult, Ping
 from .protocol.frames import Failure, Header, Item, Result
@@ -61,10 +60,6 @@ _UNSENT = Ping()
 """In place of a stream's request, which is made when it is sent."""
 
 
-def _no_result(raw: Raw) -> None:
-    return None
-
-
 class Session:
     """The state of the conversation.
 
@@ -76,6 +71,7 @@ class Session:
         closing: Why the member is about to close the connection.
         told_endpoints: Where it said that the others are, until somebody takes note.
         queue: Calls to be sent; `submit` appends.
+        unproven: Calls that wait for the client to prove anew who it is.
     """
 
     def __init__(self, policy: RetryPolicy, random: Callable[[], float]) -> None:
@@ -86,6 +82,7 @@ class Session:
         self.closing: CoordinatorError | None = None
         self.told_endpoints: list[str] = []
         self.queue: deque[Call] = deque()
+        self.unproven = Unproven()
         self.trouble: Exception | None = None
         self.window_max = WINDOW_CHANGES_MAX
         self._policy = policy
@@ -221,7 +218,7 @@ class Session:
         self._streams[call.id] = stream
 
     def _notice(self, body: Struct) -> None:
-        self.queue.append(Call(body, _no_result, NOTICE, NOBODY))
+        self.queue.append(Call(body, nothing, NOTICE, NOBODY))
 
     def _opening(self, stream: Stream[Any], limit: float | None) -> Call:
         return Call(_UNSENT, stream.decode, stream.mode, stream, stream, limit)
@@ -229,8 +226,17 @@ class Session:
     def refuse(self, id: int, error: CoordinatorError) -> None:
         """Fail a request that was taken but could not be encoded."""
         call = self._calls.pop(id, None)
+        self._streams.pop(id, None)
         if call is not None and not call.sink.done():
             call.sink.set_exception(error)
+
+    def proved(self, error: CoordinatorError | None) -> None:
+        """Go on with the calls that waited for a proof: send them again, or fail them."""
+        for call in self.unproven.take():
+            if error is None:
+                self._again.append(call)
+            else:
+                self.refuse(call.id, error)
 
     # ------------------------------------------------------------- receiving
 
@@ -267,7 +273,7 @@ class Session:
             elif isinstance(item, Failure):
                 self._failure(item, now)
             else:
-                self.closing = _as_coordinator_error(item.code, item.message, None)
+                self.closing = told_error(item.code, item.message)
                 self.told_endpoints = item.endpoints
 
     def _stream_answered(self, stream: Stream[Any], item: Result, value: Any) -> None:
@@ -292,12 +298,14 @@ class Session:
                 self.grant(stream, due)
 
     def _failure(self, item: Failure, now: float) -> None:
-        error = _as_coordinator_error(item.code, item.message, item.details)
+        error = told_error(item.code, item.message, item.details)
         call = self._calls.get(item.id)
         if call is None:
             stream = self._streams.pop(item.id, None)
             if stream is not None and not stream.done():
                 self._stream_ended(stream, error, now)
+            return
+        if self.unproven.holds(call, error):
             return
         if error.retryable and call.mode in (READ, CHANGE) and not call.sink.done():
             call.attempts += 1
@@ -315,7 +323,7 @@ class Session:
 
     def _stream_ended(self, stream: Stream[Any], error: CoordinatorError, now: float) -> None:
         stream.id = 0
-        if error.retryable or stream.survives(error):
+        if error.retryable or self.unproven.wants(error) or stream.survives(error):
             stream.attempts += 1
             pause = self._policy.pause(stream.attempts, self._random)
             self._delayed.append((now + pause, self._opening(stream, NEVER)))
@@ -325,17 +333,24 @@ class Session:
     # ------------------------------------------------------------- connections
 
     def hello(
-        self, sink: Sink, decode: Callable[[Raw], Any], agent: str, now: float
+        self,
+        sink: Sink,
+        decode: Callable[[Raw], Any],
+        agent: str,
+        now: float,
+        proof: Call | None = None,
     ) -> tuple[int, list[tuple[int, Struct]]]:
-        """Begin a connection: the only request of its first frame."""
-        call = Call(
-            Hello(client=self.client, cluster=self.cluster, agent=agent), decode, BEAT, sink
-        )
-        call.id, call.sent_at = self._next_id, now
-        self._next_id += 1
-        self._calls[call.id] = call
-        floor = next((id for id in self._window if id in self._calls), call.id)
-        return floor, [(call.id, call.body)]
+        """Begin a connection: its first frame says who the client is, and hello."""
+        hello = Hello(client=self.client, cluster=self.cluster, agent=agent)
+        calls = [Call(hello, decode, BEAT, sink)]
+        if proof is not None:
+            calls.insert(0, proof)
+        for call in calls:
+            call.id, call.sent_at = self._next_id, now
+            self._next_id += 1
+            self._calls[call.id] = call
+        floor = next((id for id in self._window if id in self._calls), calls[0].id)
+        return floor, [(call.id, call.body) for call in calls]
 
     def greet(self, result: HelloResult, now: float) -> None:
         """Go on after the answer to the greeting.
@@ -356,6 +371,7 @@ class Session:
         self.closing = None
         self.greeted, self._greeted_at = True, now
         self._again.clear()  # what was sent before goes out now, in order; none waits any more
+        self.unproven.take()
         self._delayed = [(at, call) for at, call in self._delayed if not call.id]
         for call in in_doubt:
             if call.mode == CHANGE and not known:
@@ -481,11 +497,3 @@ class Session:
         if call.mode == CHANGE:
             return OutcomeUnknown(f"no answer within {limit:g} s: the change may have been applied")
         return ConnectionLost(f"no answer within {limit:g} s")
-
-
-def _as_coordinator_error(
-    code: str, message: str, details: dict[str, Any] | None
-) -> CoordinatorError:
-    error = error_from_wire(code, message, details)
-    assert isinstance(error, CoordinatorError)
-    return error

@@ -27,13 +27,15 @@ except ImportError:  # pragma: no cover - platforms without the C extension
     from websockets.utils import apply_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import ssl
+    from collections.abc import Callable
 
     from ._endpoints import Endpoint
 
 MESSAGE_BYTES_MAX = 256 * 1024 * 1024
 _HEAD_BYTES_MAX = 65_536
 _BINARY_FINAL = 0x82
+_TLS_ALERT = 0x15
 
 
 class WebSocket(asyncio.Protocol):
@@ -47,7 +49,6 @@ class WebSocket(asyncio.Protocol):
     def __init__(
         self,
         endpoint: Endpoint,
-        headers: Mapping[str, str],
         on_message: Callable[[memoryview | bytes], None],
         on_lost: Callable[[Exception], None],
         on_writable: Callable[[], None],
@@ -58,7 +59,7 @@ class WebSocket(asyncio.Protocol):
             subprotocols=cast("Any", [SUBPROTOCOL_MSGPACK]),
             max_size=MESSAGE_BYTES_MAX,
         )
-        self._headers = headers
+        self._endpoint = endpoint
         self._on_message = on_message
         self._on_lost = on_lost
         self._on_writable = on_writable
@@ -70,13 +71,26 @@ class WebSocket(asyncio.Protocol):
         self.can_send = True
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    async def dial(self, context: ssl.SSLContext | None, name: str | None) -> None:
+        """Connect; returns after the handshake.
+
+        Args:
+            context: TLS, for an endpoint that speaks it.
+            name: What must stand in its certificate then.
+        """
+        host, port = self._endpoint.host, self._endpoint.port
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(
+            lambda: self, host, port, ssl=context, server_hostname=name if context else None
+        )
+        await self.opened
+
     # ------------------------------------------------------------- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the handshake."""
         self._transport = cast("asyncio.Transport", transport)
         request = self._core.connect()
-        request.headers.update(self._headers)
         self._core.send_request(request)
         self._write_core()
 
@@ -101,6 +115,11 @@ class WebSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner, once."""
         error = self._error or exc
+        if self._error is None and not self._is_open and not self._endpoint.secure:
+            error = ConnectionLost(
+                f"{self._endpoint.url} closed the connection without a word; if it speaks TLS, "
+                f"it is https://{self._endpoint.authority}"
+            )
         if error is None:
             code, reason = self._core.close_code, self._core.close_reason
             error = ConnectionLost(f"the server closed the connection ({code}) {reason}".rstrip())
@@ -151,6 +170,10 @@ class WebSocket(asyncio.Protocol):
     # ------------------------------------------------------------- inside
 
     def _handshake(self, data: bytes) -> None:
+        if not self._partial and data[0] == _TLS_ALERT and not self._endpoint.secure:
+            url = f"https://{self._endpoint.authority}"
+            self.abort(ConnectionLost(f"{self._endpoint.url} speaks TLS: use {url}"))
+            return
         self._partial += data
         end = self._partial.find(b"\r\n\r\n") + 4
         if end < 4:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Self
+import random
+from typing import Self
 
 from ._connection import Connection
 from ._endpoints import DEFAULT_ENDPOINT, Endpoint, RetryPolicy, parse_endpoint
+from ._identity import Prover
+from ._tls import Trust
 from .cluster import Cluster
-from .credentials import TLS, Auth
+from .credentials import TLS, Credential, credential_of, tls_of
 from .discovery import Discovery
 from .elections import Elections
 from .errors import InvalidRequest
@@ -18,10 +21,6 @@ from .locks import Locks
 from .services import Services
 from .sessions import Sessions
 from .topics import Topics
-
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Mapping
 
 __all__ = ["Client"]
 
@@ -72,7 +71,7 @@ class Client:
         self,
         *endpoints: str,
         tls: TLS | None = None,
-        auth: Auth | None = None,
+        auth: Credential | None = None,
         connect_timeout: float = 5.0,
         timeout: float | None = 30.0,
         namespace: str = "default",
@@ -85,8 +84,12 @@ class Client:
                 ``https://db1:2379``; tried in this order. Without any, those of the
                 environment's ``COORDINATOR_ENDPOINTS``, joined by commas, or else
                 ``http://127.0.0.1:2379``.
-            tls: Whom to trust and what to show at ``https`` endpoints.
-            auth: Who this client is.
+            tls: Whom to trust and what to show at ``https`` endpoints. Unless given, the files
+                that the environment names in ``COORDINATOR_CACERT``, ``COORDINATOR_CERT`` and
+                ``COORDINATOR_KEY``, or else the certificates that the system trusts.
+            auth: Who this client is. Unless given, the environment's ``COORDINATOR_API_KEY``,
+                ``COORDINATOR_TOKEN``, or ``COORDINATOR_USER`` with ``COORDINATOR_PASSWORD``, or
+                else nobody.
             connect_timeout: Seconds that `connect` may take.
             timeout: Seconds after which a call gives up, including all its retries; None for
                 never.
@@ -94,7 +97,7 @@ class Client:
             retry: How calls are tried again; its deadline is ``timeout`` unless given.
 
         Raises:
-            InvalidRequest: An endpoint or a number is not acceptable.
+            InvalidRequest: An endpoint, a number or a credential is not acceptable.
         """
         if not connect_timeout > 0:
             raise InvalidRequest("connect_timeout: must be positive", field="connect_timeout")
@@ -102,13 +105,10 @@ class Client:
             raise InvalidRequest("timeout: must be positive, or None", field="timeout")
         policy = RetryPolicy(deadline=timeout) if retry is None else retry
         self._endpoints = endpoints_of(endpoints)
-        self._tls = tls
-        self._auth = auth
         self._namespace = namespace
-        self._tls_context: ssl.SSLContext | None = None
-        self._link = link = Connection(
-            self._endpoints, policy, connect_timeout, self._context, self._headers
-        )
+        trust = Trust(tls_of(os.environ) if tls is None else tls)
+        prover = Prover(credential_of(os.environ) if auth is None else auth, random.random)
+        self._link = link = Connection(self._endpoints, policy, connect_timeout, trust, prover)
         self.kv = KV(link)
         self.leases = Leases(link)
         self.sessions = Sessions(link)
@@ -123,7 +123,9 @@ class Client:
         """Connect; does nothing if that has happened already.
 
         Raises:
-            ConnectFailed: No endpoint answered within ``connect_timeout``.
+            ConnectFailed: No endpoint answered within ``connect_timeout``, or none can be trusted.
+            Unauthenticated: The cluster does not accept ``auth``.
+            InvalidRequest: A file of ``tls`` is not what it should be.
             ClusterMismatch: The endpoints belong to another cluster than before.
             ClientClosed: The client has been closed.
         """
@@ -163,16 +165,6 @@ class Client:
     def namespace(self) -> str:
         """Where services, locks, elections and topics live."""
         return self._namespace
-
-    def _context(self, endpoint: Endpoint) -> ssl.SSLContext | None:
-        if not endpoint.secure:
-            return None
-        if self._tls_context is None:
-            self._tls_context = (self._tls or TLS()).context()
-        return self._tls_context
-
-    def _headers(self) -> Mapping[str, str]:
-        return {}
 
     async def __aenter__(self) -> Self:
         return await self.connect()

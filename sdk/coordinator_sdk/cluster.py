@@ -207,8 +207,9 @@ class Cluster:
         endpoint = link.endpoint
         download = Download(
             endpoint,
-            link._tls(endpoint),
-            link._headers(),
+            link.trust.context(endpoint),
+            link.trust.name(endpoint),
+            link.prover.headers(),
             link.session.cluster,
             on_progress,
         )

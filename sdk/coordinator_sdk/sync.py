@@ -49,7 +49,7 @@ from .sessions import DEFAULT_TTL
 if TYPE_CHECKING:
     from ._endpoints import RetryPolicy
     from ._keys import Bytes
-    from .credentials import TLS, Auth
+    from .credentials import TLS, Credential
     from .protocol.kv import Guard
     from .protocol.topics import TopicGap
 
@@ -364,7 +364,7 @@ class Client(Face[_client.Client]):
         self,
         *endpoints: str,
         tls: TLS | None = None,
-        auth: Auth | None = None,
+        auth: Credential | None = None,
         connect_timeout: float = 5.0,
         timeout: float | None = 30.0,
         namespace: str = "default",
