@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator_sdk._calls import Call
-from coordinator_sdk._calls import decoder, nothing
+from coordinator_sdk._calls import Call, decoder, nothing
 from coordinator_sdk._endpoints import RetryPolicy
 from coordinator_sdk._modes import BEAT, CHANGE, READ
 from coordinator_sdk._session import BATCH_REQUESTS_MAX, STUCK_SECONDS, Session
