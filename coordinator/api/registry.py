@@ -54,14 +54,14 @@ def chosen_id(caller: Caller, request_id: int) -> int:
     """Choose an id for something that a request creates.
 
     Returns:
-        A positive int63 without structure. It depends on the client and the request only,
-        so that a retry chooses the same; for plain HTTP, which has no request ids, it is
-        random.
+        A positive int63 of 16 hexadecimal digits, so that ids line up where people read them.
+        It depends on the client and the request only, so that a retry chooses the same; for
+        plain HTTP, which has no request ids, it is random.
     """
     if not caller.client:
-        return secrets.randbits(62) + 1
+        return 1 << 61 | secrets.randbits(61)
     seed = caller.client.to_bytes(8, "big") + request_id.to_bytes(8, "big")
-    return (int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big") >> 2) + 1
+    return 1 << 61 | int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big") >> 3
 
 
 class View(Protocol):

@@ -62,7 +62,8 @@ class Members:
         }
 
     def _add(self, call: Call, m: Message) -> None:
-        body = MemberAdd(_urls(m.peerURLs), is_learner=m.isLearner, member=secrets.randbits(62) + 1)
+        member = 1 << 61 | secrets.randbits(61)
+        body = MemberAdd(_urls(m.peerURLs), is_learner=m.isLearner, member=member)
         self._change(call, body, "MemberAdd")
 
     def _remove(self, call: Call, m: Message) -> None:
