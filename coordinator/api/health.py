@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from coordinator import __version__
 from coordinator.metrics import CONTENT_TYPE, Metrics, by_label, register_process
+from coordinator.tls.metrics import register as register_tls
 
 if TYPE_CHECKING:
     from coordinator.api.serving import Serving
@@ -87,6 +88,8 @@ def register(metrics: Metrics, serving: Serving) -> None:
     """Register the metrics of a member; etcd's names where they mean the same."""
     register_process(metrics)
     node, census = serving.node, serving.census
+    peer = node.peer_credentials
+    register_tls(metrics, lambda: [*serving.credentials, *([peer] if peer else [])])
     gauge, counter = metrics.gauge, metrics.counter
     gauge(
         "etcd_server_has_leader",

@@ -167,7 +167,9 @@ class HttpProtocol(HttpToolsProtocol):
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
         except httptools.HttpParserError:
-            if self._refusal is None:
+            if self._refusal is None and data.startswith(b"\x16\x03"):
+                self._refuse(InvalidRequest("this address does not speak TLS: use http"))
+            elif self._refusal is None:
                 self._refuse(InvalidRequest("the request is not valid HTTP", field="request"))
             else:
                 self._refuse(*self._refusal)

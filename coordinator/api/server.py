@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
-import ssl
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
-from coordinator.api.protocol import HttpProtocol
+from coordinator.api.protocol import HttpProtocol, raw_answer
 from coordinator.api.serving import Serving
 from coordinator.api.websocket import WebSocketConnection
 from coordinator.config import Config, parse_url
+from coordinator.tls.credentials import Credentials
+from coordinator.tls.listener import TlsListener
+from coordinator.tls.setup import client_credentials
+from coordinator.transport.notices import Notices
+from coordinator_sdk.errors import InvalidRequest, PermissionDenied
 
 BACKLOG = 1024
 PROGRESS_S = 5
 """Pause between progress notices of watches that asked for them and have nothing else to tell."""
+UNWANTED_S = 10.0
+"""Pause between two lines in the log about connections that did not come in."""
 STOP_S = 1.5
 """How long clients and requests under way may take when the server stops."""
 
@@ -29,14 +37,19 @@ class CannotListen(Exception):
     """An address can't be listened on; the message says what to do."""
 
 
-def listen(config: Config) -> list[tuple[socket.socket, ssl.SSLContext | None]]:
+Sockets = list[tuple[socket.socket, Credentials | None]]
+"""Where clients connect, and what is shown and accepted there; None without TLS."""
+
+
+def listen(config: Config) -> Sockets:
     """Bind every address of ``--listen-client-urls``; connections are refused until it serves.
 
     Raises:
         CannotListen: One is taken, or not of this machine.
+        ConfigError: A file for TLS can't be used.
     """
-    context = tls_context(config) if config.cert_file else None
-    bound: list[tuple[socket.socket, ssl.SSLContext | None]] = []
+    credentials = client_credentials(config)
+    bound: Sockets = []
     try:
         for url in config.listen_client_urls:
             address = parse_url(url)
@@ -46,7 +59,7 @@ def listen(config: Config) -> list[tuple[socket.socket, ssl.SSLContext | None]]:
             # A name such as localhost may have two addresses; one that works is enough.
             family, _, _, _, place = sorted(found, key=lambda one: one[0] != socket.AF_INET)[0]
             one = socket.socket(family, socket.SOCK_STREAM)
-            bound.append((one, context if address.scheme == "https" else None))
+            bound.append((one, credentials if address.scheme == "https" else None))
             one.setblocking(False)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
@@ -71,34 +84,6 @@ def _mends(error: OSError) -> str:
     }.get(error.errno or 0, "Please ")
 
 
-def tls_context(config: Config) -> ssl.SSLContext:
-    """Make the TLS context of the client port.
-
-    Raises:
-        CannotListen: A file can't be read, or certificate and key do not belong together.
-    """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Browsers and scripts offer both and get the first; gRPC offers the other alone.
-    context.set_alpn_protocols(["http/1.1", "h2"])
-    try:
-        context.load_cert_chain(config.cert_file, config.key_file)
-    except (OSError, ValueError) as error:
-        raise CannotListen(
-            f"--cert-file {config.cert_file}, --key-file {config.key_file}: {error}. Both must be "
-            "PEM files that belong together"
-        ) from error
-    if config.client_cert_auth:
-        try:
-            context.load_verify_locations(config.trusted_ca_file)
-        except (OSError, ValueError) as error:
-            raise CannotListen(
-                f"--trusted-ca-file {config.trusted_ca_file}: {error}. It must be a PEM file"
-            ) from error
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
 class Server(uvicorn.Server):
     """Serves an application until told to stop."""
 
@@ -106,7 +91,7 @@ class Server(uvicorn.Server):
         self,
         app: Any,
         serving: Serving,
-        sockets: Sequence[tuple[socket.socket, ssl.SSLContext | None]],
+        sockets: Sockets,
     ) -> None:
         limits = serving.limits
         settings: dict[str, Any] = {
@@ -128,6 +113,10 @@ class Server(uvicorn.Server):
         )
         self._serving = serving
         self._sockets = sockets
+        self._credentials = next((one for _, one in sockets if one is not None), None)
+        if self._credentials is not None:
+            serving.credentials.append(self._credentials)
+        self._unwanted = Notices(UNWANTED_S, logging.getLogger("coordinator.tls"))
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -148,17 +137,31 @@ class Server(uvicorn.Server):
         def make() -> asyncio.Protocol:
             return HttpProtocol(self._serving, self.config, self.server_state, {}, loop)
 
-        self.servers = [
-            await loop.create_server(
-                make,
-                sock=one,
-                ssl=context,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=self._serving.limits.header_s if context else None,
-            )
-            for one, context in self._sockets
-        ]
+        self.servers = []
+        for one, credentials in self._sockets:
+            if credentials is not None:
+                self.servers.append(
+                    cast("asyncio.Server", self._tls_listener(make, one, credentials))
+                )
+            else:
+                self.servers.append(await loop.create_server(make, sock=one, backlog=BACKLOG))
         self.started = True
+
+    def _tls_listener(
+        self, make: Callable[[], asyncio.Protocol], one: socket.socket, credentials: Credentials
+    ) -> TlsListener:
+        listener = TlsListener(
+            one,
+            credentials,
+            make,
+            handshake_s=self._serving.limits.header_s,
+            backlog=BACKLOG,
+            plain=raw_answer(InvalidRequest("this address speaks TLS: use https"), 400),
+            refuse=lambda reason: raw_answer(PermissionDenied(reason), 403),
+            warn=lambda text: self._unwanted.warn(text, time.monotonic()),
+        )
+        listener.start()
+        return listener
 
     async def until_stopped(self) -> None:
         """Serve, once started, until told to stop; then part with every client."""
@@ -170,6 +173,8 @@ class Server(uvicorn.Server):
         notices = 0
         while not self.should_exit:
             await self.on_tick(0)
+            if self._credentials is not None:
+                self._credentials.refresh()
             notices += 1
             if notices % PROGRESS_S == 0:
                 self._serving.node.hub.notify_progress()

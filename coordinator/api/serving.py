@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from coordinator.api.dispatch import Dispatcher
     from coordinator.api.websocket import WebSocketConnection
     from coordinator.node.node import Node
+    from coordinator.tls.credentials import Credentials
 
 
 class Census:
@@ -80,6 +81,7 @@ class Serving:
         decoders: Frame decoders by subprotocol.
         websockets: Every WebSocket, as keys.
         http_streams: Every stream over HTTP, as keys.
+        credentials: What the client port shows and accepts, if it speaks TLS.
         http2: Makes the protocol of a connection that begins with HTTP/2's preface, of the set
             in which the server keeps its connections; None if it is not spoken.
     """
@@ -102,6 +104,7 @@ class Serving:
         }
         self.websockets: dict[WebSocketConnection, None] = {}
         self.http_streams: dict[StreamedAnswer, None] = {}
+        self.credentials: list[Credentials] = []
         self.http2: Callable[[set[Any]], asyncio.Protocol] | None = None
         node.group.absence.told.append(self._send_away)
         node.on_tick.append(Recheck(node, self.connections).tick)

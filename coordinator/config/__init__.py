@@ -61,6 +61,7 @@ def _flag(
 
 
 _MEMBER, _TLS, _CLUSTER = "Member", "TLS for clients", "Cluster"
+_BOTH = "TLS for clients and members"
 _HISTORY, _LIMITS, _PROTECTION = "History and quota", "Limits", "Protection"
 Names = tuple[str, ...]
 
@@ -135,6 +136,9 @@ class Config:
     key_file: str = _flag("", "Its private key, PEM.", _TLS)
     trusted_ca_file: str = _flag("", "Who signs the certificates of clients, PEM.", _TLS)
     client_cert_auth: bool = _flag(False, "Clients must show a certificate.", _TLS, switch)
+    client_cert_allowed_hostname: str = _flag("", "A name each of those must have.", _TLS)
+    client_crl_file: str = _flag("", "Those that are revoked: a CRL, PEM.", _TLS)
+    auto_tls: bool = _flag(False, "Without --cert-file: one that signs itself.", _TLS, switch)
     listen_peer_urls: Names = _flag(
         ("http://127.0.0.1:2380",), "Where members connect.", _CLUSTER, names
     )
@@ -142,6 +146,23 @@ class Config:
     peer_cert_file: str = _flag("", "Certificate for https between members, PEM.", _CLUSTER)
     peer_key_file: str = _flag("", "Its private key, PEM.", _CLUSTER)
     peer_trusted_ca_file: str = _flag("", "Who signs the members' certificates, PEM.", _CLUSTER)
+    peer_client_cert_auth: bool = _flag(
+        False, "As --peer-trusted-ca-file: all show certificates.", _CLUSTER, switch
+    )
+    peer_cert_allowed_cn: str = _flag("", "The common name each of them must have.", _CLUSTER)
+    peer_cert_allowed_hostname: str = _flag("", "A name each of them must have.", _CLUSTER)
+    peer_crl_file: str = _flag("", "Those that are revoked: a CRL, PEM.", _CLUSTER)
+    peer_auto_tls: bool = _flag(
+        False, "Without --peer-cert-file: one that signs itself; proves nothing.", _CLUSTER, switch
+    )
+    tls_min_version: str = _flag("TLS1.2", "Oldest TLS.", _BOTH, choices=("TLS1.2", "TLS1.3"))
+    tls_max_version: str = _flag(
+        "", "Newest TLS; any if empty.", _BOTH, choices=("", "TLS1.2", "TLS1.3")
+    )
+    cipher_suites: Names = _flag((), "Suites of TLS 1.2, by commas: Go's names.", _BOTH, names)
+    self_signed_cert_validity: int = _flag(
+        1, "Years that a certificate of --auto-tls holds.", _BOTH, count
+    )
     initial_cluster: str = _flag("", "The first members: name=url,...", _CLUSTER)
     initial_cluster_state: str = _flag(
         "new", "Whether the cluster is made or joined.", _CLUSTER, choices=("new", "existing")

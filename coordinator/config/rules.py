@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordinator.config import tls_rules
 from coordinator.config.values import count, duration_ms, parse_url
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ def problems(config: Config) -> list[str]:
         *_url_problems("initial-advertise-peer-urls", config.initial_advertise_peer_urls),
         *_member_problems(config),
         *_limit_problems(config),
-        *_tls_problems(config),
-        *_peer_tls_problems(config),
+        *tls_rules.problems(config),
         *_exposure_problems(config),
         *_peer_exposure_problems(config),
         *_discovery_problems(config),
@@ -106,45 +105,6 @@ def _limit_problems(config: Config) -> list[str]:
     return found
 
 
-def _tls_problems(config: Config) -> list[str]:
-    found = []
-    secure = [url for url in config.listen_client_urls if url.startswith("https:")]
-    if secure and not (config.cert_file and config.key_file):
-        found.append(
-            problem("listen-client-urls", secure[0], "https needs --cert-file and --key-file")
-        )
-    if bool(config.cert_file) != bool(config.key_file):
-        found.append("--cert-file and --key-file: one needs the other")
-    if config.client_cert_auth and not config.trusted_ca_file:
-        found.append("--client-cert-auth true: needs --trusted-ca-file")
-    for flag in ("cert-file", "key-file", "trusted-ca-file"):
-        value = getattr(config, flag.replace("-", "_"))
-        if value and not Path(value).is_file():
-            found.append(problem(flag, value, "no such file"))
-    return found
-
-
-def _peer_tls_problems(config: Config) -> list[str]:
-    found = []
-    files = {
-        "peer-cert-file": config.peer_cert_file,
-        "peer-key-file": config.peer_key_file,
-        "peer-trusted-ca-file": config.peer_trusted_ca_file,
-    }
-    needed = "--peer-cert-file, --peer-key-file and --peer-trusted-ca-file"
-    for flag in ("listen-peer-urls", "initial-advertise-peer-urls"):
-        urls = getattr(config, flag.replace("-", "_"))
-        secure = [url for url in urls if url.startswith("https:")]
-        if secure and not all(files.values()):
-            found.append(problem(flag, secure[0], f"https needs {needed}"))
-    if any(files.values()) and not all(files.values()):
-        found.append(f"{needed}: one needs the others")
-    for flag, value in files.items():
-        if value and not Path(value).is_file():
-            found.append(problem(flag, value, "no such file"))
-    return found
-
-
 def _exposure_problems(config: Config) -> list[str]:
     """Nothing is reachable from elsewhere without being allowed."""
     found = []
@@ -153,7 +113,7 @@ def _exposure_problems(config: Config) -> list[str]:
             address = parse_url(url)
         except ValueError:
             continue
-        proves = address.scheme == "https" and config.client_cert_auth
+        proves = address.scheme == "https" and config.client_cert_auth and config.cert_file
         if not (address.is_loopback or proves or config.insecure_open):
             found.append(
                 problem(
@@ -176,7 +136,8 @@ def _peer_exposure_problems(config: Config) -> list[str]:
             address = parse_url(url)
         except ValueError:
             continue
-        if not (address.is_loopback or address.scheme == "https" or config.insecure_open):
+        proves = address.scheme == "https" and config.peer_cert_file
+        if not (address.is_loopback or proves or config.insecure_open):
             found.append(
                 problem(
                     "listen-peer-urls",

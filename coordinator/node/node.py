@@ -23,6 +23,7 @@ from coordinator.node.surroundings import ThisMachine
 from coordinator.replica import membership
 from coordinator.replica.effects import Proposal
 from coordinator.replica.requests import Outcome
+from coordinator.transport.network import StreamNetwork
 from coordinator_sdk.errors import (
     CoordinatorError,
     NoSpace,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from coordinator.replica.replica import Replica
     from coordinator.replica.trail import TrailRecord
     from coordinator.storage.backup import BackupStatus
+    from coordinator.tls.credentials import Credentials
     from coordinator.transport.ports import PeerNetwork
     from coordinator.wire.raft import Entry
     from coordinator_sdk.protocol.kv import Event
@@ -415,6 +417,12 @@ class Node:
             uptime_ms=self._now_ms() - int(self.started_at * 1000),
             commit_index=raw.raft.log.committed,
         )
+
+    @property
+    def peer_credentials(self) -> Credentials | None:
+        """What members show to each other and accept; None if they do without TLS."""
+        network = self._network
+        return network.credentials if isinstance(network, StreamNetwork) else None
 
     def is_ready(self) -> bool:
         """Tell whether reads and writes can be served."""

@@ -13,11 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from coordinator.config import parse_url
-from coordinator.node.peer_tls import peer_contexts
 from coordinator.storage.identity import DataDirectory
 from coordinator.storage.snapshot import SnapshotInstaller, finish_install
 from coordinator.storage.state import StateStore
 from coordinator.storage.wal import open_log
+from coordinator.tls.setup import peer_credentials
 from coordinator.transport.network import StreamNetwork
 
 if TYPE_CHECKING:
@@ -125,11 +125,9 @@ class ThisMachine:
 
     def open_network(self, config: Config) -> PeerNetwork:
         """Give the network between members; it is not started yet."""
-        server, client = peer_contexts(config)
         return StreamNetwork(
             [parse_url(url) for url in config.listen_peer_urls],
-            server_context=server,
-            client_context=client,
+            credentials=peer_credentials(config),
         )
 
     def wall_ms(self) -> int:

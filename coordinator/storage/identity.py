@@ -7,6 +7,7 @@ Imports this room only. Layout:
     log/*.log       the Raft log, with term and vote
     state.db        the state database
     backup.tmp      a backup while it is being made
+    tls/            certificates of our own making; may be there before anything else
 
 The identity lies beside the log and not in the database: both are rebuilt from peers, but a member
 that has lost its votes must not come back as itself.
@@ -51,6 +52,7 @@ _LOG: Final = "log"
 _STATE: Final = "state.db"
 _IDENTITY: Final = "identity"
 _BACKUP: Final = "backup.tmp"
+_TLS: Final = "tls"
 _OURS: Final = (_LOCK, _LOG, _STATE, "lost+found")
 
 
@@ -241,7 +243,7 @@ class DataDirectory:
 def _refuse_foreign(folder: Path) -> None:
     """Refuse a directory in which there is something, but nothing of ours."""
     try:
-        names = os.listdir(folder)
+        names = [name for name in os.listdir(folder) if name != _TLS]
     except FileNotFoundError:
         return
     except NotADirectoryError:

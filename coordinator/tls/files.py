@@ -14,21 +14,6 @@ FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, for the owner alone.
-
-    Raises:
-        OSError: It can't be made.
-    """
-    missing = []
-    one = folder
-    while not one.exists():
-        missing.append(one)
-        one = one.parent
-    for one in reversed(missing):
-        one.mkdir(mode=FOLDER_MODE, exist_ok=True)
-
-
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that its owner alone may read, in the place of any that is there.
 

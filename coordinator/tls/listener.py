@@ -38,8 +38,8 @@ class TlsListener:
         handshake_s: How long the other end may take until TLS is agreed on.
         pending_max: How many may be about it; one more ends the one that is longest about it.
         backlog: How many may wait for being accepted.
-        refuse: Gives what to answer, for a reason, to one who does not speak TLS, and to one who
-            speaks HTTP/1.1 but is not let in.
+        plain: What to answer to one who does not speak TLS.
+        refuse: Gives what to answer, for a reason, to one who speaks HTTP/1.1 and is not let in.
         warn: Told of whoever did not come in.
     """
 
@@ -52,11 +52,13 @@ class TlsListener:
         handshake_s: float,
         pending_max: int = 1024,
         backlog: int = 1024,
+        plain: bytes = b"",
         refuse: Callable[[str], bytes] = lambda reason: b"",
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.credentials = credentials
         self.make = make
+        self.plain = plain
         self.refuse = refuse
         self.warn = warn
         self._listening = listening
@@ -165,7 +167,7 @@ class _Arrival:
         with contextlib.suppress(OSError):
             # What it has said is read, as else it might never see the answer.
             self._socket.recv(65_536)
-            self._socket.send(self._listener.refuse("this address speaks TLS: use https"))
+            self._socket.send(self._listener.plain)
 
     async def _shake_hands(self, seconds: float) -> None:
         listener = self._listener

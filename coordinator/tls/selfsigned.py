@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 
 from coordinator.config import ConfigError
-from coordinator.tls.files import make_folder, write_private
+from coordinator.tls.files import FOLDER_MODE, write_private
 from coordinator.tls.making import CLIENT, SERVER, new_certificate, read_pair
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def provide(port: TlsPort, hosts: Sequence[str], years: int) -> None:
         return
     made = new_certificate("coordinator", wanted, (SERVER, CLIENT), years * _DAYS_OF_YEAR)
     try:
-        make_folder(cert.parent)
+        # Not what is above the data directory: that would hide a mistyped path.
+        for folder in (cert.parents[2], cert.parents[1], cert.parent):
+            folder.mkdir(FOLDER_MODE, exist_ok=True)
         write_private(key, made.key_pem)
         write_private(cert, made.certificate_pem)
     except OSError as error:

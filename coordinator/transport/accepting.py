@@ -62,7 +62,7 @@ class Acceptor:
     def _lost(self, connection: Connection) -> None:
         self._strangers.pop(connection, None)
         if connection.ending in (Ending.VIOLATION, Ending.SILENCE):
-            self._warn(f"a connection from {connection.other} was closed: {connection.detail}")
+            self.warn(f"a connection from {connection.other} was closed: {connection.detail}")
 
     def _greet(self, connection: Connection, kind: int, body: bytes) -> None:
         if kind != Kind.HELLO:
@@ -76,7 +76,7 @@ class Acceptor:
         connection.send(Kind.HELLO, encode_hello(answer(own, hello, refusal)))
         connection.on_end = lambda: self._strangers.pop(connection, None)
         if refusal:
-            self._warn(f"refused member {hello.member:x} at {connection.other}: {refusal}")
+            self.warn(f"refused member {hello.member:x} at {connection.other}: {refusal}")
             connection.drain(self._limits.handshake_s)
         elif is_inquiry:
             connection.send(Kind.DESCRIPTION, self._handler.describe())
@@ -86,7 +86,8 @@ class Acceptor:
             connection.establish()
             self._takers[hello.purpose](connection, hello)
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """Tell of an unwanted connection, unless there was one a moment ago."""
         self._notices.warn(text, asyncio.get_running_loop().time())
 
 

@@ -14,10 +14,10 @@ from coordinator.transport.frames import Kind, Violation
 from coordinator.transport.greeting import decode_hello, encode_hello
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from coordinator.config import Address
+    from coordinator.tls.credentials import Credentials
     from coordinator.transport.limits import Limits
     from coordinator.transport.ports import PeerHello
 
@@ -36,15 +36,15 @@ class Dialler:
     Args:
         limits: The bounds.
         connections: Where every connection is noted.
-        context: How to speak TLS to https URLs; None if that is not set up.
+        credentials: What is shown and accepted at https URLs; None if that is not set up.
     """
 
     def __init__(
-        self, limits: Limits, connections: Connections, context: ssl.SSLContext | None
+        self, limits: Limits, connections: Connections, credentials: Credentials | None
     ) -> None:
         self.limits = limits
         self._connections = connections
-        self._context = context
+        self._credentials = credentials
 
     async def dial(
         self, url: str, hello: PeerHello, on_frame: Callable[[int, bytes], None] | None = None
@@ -82,25 +82,29 @@ class Dialler:
             address = parse_url(url)
         except ValueError as error:
             raise PeerUnreachable(f"{url}: {error}") from None
-        is_tls = address.scheme == "https"
-        if is_tls and self._context is None:
+        credentials = self._credentials if address.scheme == "https" else None
+        if address.scheme == "https" and credentials is None:
             raise PeerUnreachable(f"{url}: no certificates are set up for peers")
         loop = asyncio.get_running_loop()
         problems: list[OSError] = []
         for family, host in await _resolve(url, address):
             try:
-                _, connection = await loop.create_connection(
+                transport, connection = await loop.create_connection(
                     partial(Connection, self.limits, self._connections),
                     host,
                     address.port,
                     family=family,
-                    ssl=self._context if is_tls else None,
-                    server_hostname=address.host if is_tls else None,
+                    ssl=credentials.client if credentials else None,
+                    server_hostname=address.host if credentials else None,
                 )
             except OSError as error:
                 problems.append(error)
-            else:
-                return connection
+                continue
+            shown = transport.get_extra_info("ssl_object")
+            if credentials and (problem := credentials.problem_of(shown)):
+                connection.abort()
+                raise PeerUnreachable(f"{url}: {problem}")
+            return connection
         if problems and all(isinstance(error, ConnectionRefusedError) for error in problems):
             raise ConnectionsRefused(f"{url}: nobody listens there")
         what = f"{url}: {'; '.join(map(str, problems)) or 'no such host'}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from coordinator.config import Address
+from coordinator.tls.listener import TlsListener
 from coordinator.transport.accepting import Acceptor
 from coordinator.transport.connection import Connection, Connections
 from coordinator.transport.dialling import Dialler
@@ -32,8 +33,9 @@ from coordinator.transport.snapshot_out import OutgoingSnapshot
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from coordinator.tls.credentials import Credentials
 
 _MESSAGE = int(Kind.MESSAGE)
 
@@ -43,11 +45,13 @@ class StreamNetwork:
 
     Args:
         listen: Addresses for peers to dial; port 0 takes a free one. An https address needs
-            `server_context`.
+            `credentials`.
         limits: The bounds; the defaults suit a cluster within one site and between sites.
-        server_context: How to speak TLS to those who dial https addresses.
-        client_context: How to speak TLS to https URLs.
+        credentials: What is shown and accepted at https addresses and URLs.
         random: Jitter and ids of streams; the system's by default.
+
+    Attributes:
+        credentials: The same.
     """
 
     def __init__(
@@ -55,19 +59,18 @@ class StreamNetwork:
         listen: Sequence[Address],
         *,
         limits: Limits | None = None,
-        server_context: ssl.SSLContext | None = None,
-        client_context: ssl.SSLContext | None = None,
+        credentials: Credentials | None = None,
         random: random.Random | None = None,
     ) -> None:
         self._listen = tuple(listen)
         self._limits = limits or Limits()
-        self._server_context = server_context
+        self.credentials = credentials
         self._random = random or _system_random()
         self._connections = Connections()
-        self._dialler = Dialler(self._limits, self._connections, client_context)
+        self._dialler = Dialler(self._limits, self._connections, credentials)
         self._notices = Notices(self._limits.log_interval_s)
         self._sockets: list[socket.socket] | None = None
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
         self._handler: PeerHandler | None = None
         self._acceptor: Acceptor | None = None
         self._incoming: IncomingLinks | None = None
@@ -124,24 +127,35 @@ class StreamNetwork:
         )
         loop = asyncio.get_running_loop()
         for address, one in zip(self._listen, self._sockets, strict=True):
-            tls: dict[str, Any] = {}
-            if address.scheme == "https":
-                assert self._server_context, "an https address needs a context"
-                tls = {
-                    "ssl": self._server_context,
-                    "ssl_handshake_timeout": self._limits.handshake_s,
-                }
             try:
                 one.listen(BACKLOG)  # here and not in the loop: uvloop does not tell if it fails
             except OSError as error:  # another process took the address after we did
                 raise cannot_listen(address, error) from error
-            server = await loop.create_server(
-                self._acceptor.protocol, sock=one, backlog=BACKLOG, **tls
-            )
-            self._servers.append(server)
+            if address.scheme == "https":
+                self._servers.append(self._tls_listener(one))
+            else:
+                server = await loop.create_server(
+                    self._acceptor.protocol, sock=one, backlog=BACKLOG
+                )
+                self._servers.append(server)
         self._beat()
         peers, self._peers = self._peers, {}
         self.set_peers(peers)
+
+    def _tls_listener(self, one: socket.socket) -> TlsListener:
+        assert self.credentials, "an https address needs credentials"
+        assert self._acceptor
+        listener = TlsListener(
+            one,
+            self.credentials,
+            self._acceptor.protocol,
+            handshake_s=self._limits.handshake_s,
+            pending_max=self._limits.handshakes_max,
+            backlog=BACKLOG,
+            warn=self._acceptor.warn,
+        )
+        listener.start()
+        return listener
 
     def _take_link(self, connection: Connection, hello: Any) -> None:
         assert self._incoming
@@ -152,6 +166,8 @@ class StreamNetwork:
 
     def _beat(self) -> None:
         self._connections.check_silence()
+        if self.credentials:
+            self.credentials.refresh()
         loop = asyncio.get_running_loop()
         self._pulse = loop.call_later(self._limits.ping_interval_s, self._beat)
 

@@ -22,10 +22,12 @@ class Notices:
 
     Args:
         interval_s: Least time between two lines.
+        log: Where to; the log of this room by default.
     """
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(self, interval_s: float, log: logging.Logger = logger) -> None:
         self._interval_s = interval_s
+        self._log = log
         self._next_at: float | None = None
         self._suppressed = 0
 
@@ -40,6 +42,6 @@ class Notices:
             self._suppressed += 1
             return
         more = f" ({self._suppressed} more since the last such line)" if self._suppressed else ""
-        logger.warning("%s%s", text, more)
+        self._log.warning("%s%s", text, more)
         self._next_at = now_s + self._interval_s
         self._suppressed = 0

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.asyncio.client import connect
 
-from coordinator.api.server import CannotListen, listen
-from coordinator.config import Config
+from coordinator.api.server import listen
+from coordinator.config import Config, ConfigError
 from coordinator_sdk.protocol.cluster import Ping
 from coordinator_sdk.protocol.codec import MSGPACK
 from tests.api.member import Raw, Socket, running
@@ -137,5 +137,5 @@ async def test_certificate_without_its_key(tmp_path: Path) -> None:
     config = Config(
         listen_client_urls=("https://127.0.0.1:0",), cert_file=certificate, key_file=key
     )
-    with pytest.raises(CannotListen, match="--cert-file"):
+    with pytest.raises(ConfigError, match="--key-file .* is not the key of --cert-file"):
         listen(config)

@@ -1,0 +1,1 @@
+"""Tests of TLS: files, contexts in memory, and one real listener."""

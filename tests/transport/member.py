@@ -236,7 +236,7 @@ class Machine:
         self, number: int, *, limits: Limits = QUICK, port: int = 0, **settings: Any
     ) -> Member:
         """Start a member without peers."""
-        scheme = "https" if settings.get("server_context") else "http"
+        scheme = "https" if settings.get("credentials") else "http"
         network = StreamNetwork([Address(scheme, "127.0.0.1", port)], limits=limits, **settings)
         url = f"{scheme}://127.0.0.1:{network.bind()[0].port}"
         one = Member(number, network, url, limits)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.tls.credentials import Credentials
+from coordinator.tls.ports import TlsPort
 from coordinator.transport.errors import PeerUnreachable
 from tests.api.test_tls import Authority
 from tests.transport.member import Machine, connect
@@ -16,21 +18,16 @@ from tests.transport.member import Machine, connect
 pytestmark = pytest.mark.asyncio
 
 
-def contexts(folder: Path) -> dict[str, Any]:
-    """Make contexts with which both sides show a certificate of one authority."""
+def credentials(folder: Path) -> dict[str, Any]:
+    """Make credentials with which both sides show a certificate of one authority."""
     authority = Authority(folder)
-    files = authority.issue("member")
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.file)
-    server.verify_mode = ssl.CERT_REQUIRED
-    client = ssl.create_default_context(cafile=authority.file)
-    for context in (server, client):
-        context.load_cert_chain(*files)
-    return {"server_context": server, "client_context": client}
+    port = TlsPort("peer", *authority.issue("member"), ca_file=authority.file)
+    return {"credentials": Credentials(port)}
 
 
 async def test_everything_works_behind_tls(machine: Machine, tmp_path: Path) -> None:
     """Links, snapshots, inquiries and the signs of death work over TLS as they do without."""
-    settings = contexts(tmp_path)
+    settings = credentials(tmp_path)
     one, two = await machine.member(1, **settings), await machine.member(2, **settings)
     assert one.url.startswith("https")
     connect(one, two)
@@ -54,7 +51,7 @@ async def test_everything_works_behind_tls(machine: Machine, tmp_path: Path) -> 
 
 async def test_who_has_no_certificate_stays_outside(machine: Machine, tmp_path: Path) -> None:
     """Neither plain TCP nor TLS without a certificate of the authority gets an answer."""
-    settings = contexts(tmp_path)
+    settings = credentials(tmp_path)
     one = await machine.member(1, **settings)
     plain = await machine.member(2)
     with pytest.raises(PeerUnreachable):
@@ -63,8 +60,10 @@ async def test_who_has_no_certificate_stays_outside(machine: Machine, tmp_path: 
         await plain.network.inquire(one.url)
     with pytest.raises(PeerUnreachable):
         await one.network.inquire(plain.url.replace("http", "https"))
+    naked = await machine.member(3, **credentials(tmp_path))
     nobody = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
-    naked = await machine.member(3, client_context=nobody)
+    assert naked.network.credentials
+    naked.network.credentials.client = nobody
     with pytest.raises(PeerUnreachable):
         await naked.network.inquire(one.url)
     reader, writer = await machine.raw(one.url)
