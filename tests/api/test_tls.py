@@ -139,3 +139,29 @@ async def test_certificate_without_its_key(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="--key-file .* is not the key of --cert-file"):
         listen(config)
+
+
+async def test_plain_http_where_tls_is_spoken(tmp_path: Path) -> None:
+    """Plain HTTP on an https address, and TLS on an http address, get an answer that says so."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("member")
+    async with running(
+        tmp_path / "data",
+        listen_client_urls=("https://127.0.0.1:0", "http://127.0.0.1:0"),
+        cert_file=certificate,
+        key_file=key,
+    ) as member:
+        answer = await member.ask("GET", "/health")
+        assert answer.status == 400
+        assert answer.error["message"] == "this address speaks TLS: use https"
+        reader, writer = await asyncio.open_connection("127.0.0.1", member.ports[1])
+        writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"this address does not speak TLS: use http" in body
+        writer.close()
+        context = ssl.create_default_context(cafile=authority.file)
+        reader, writer = await asyncio.open_connection("127.0.0.1", member.ports[0], ssl=context)
+        text = (await Raw(reader, writer).ask("GET", "/metrics")).body.decode()
+        assert 'coordinator_tls_expiry_timestamp_seconds{port="client",file="certificate"}' in text
+        writer.close()

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from coordinator.tls.credentials import Credentials
+from coordinator.tls.making import CLIENT
 from coordinator.tls.ports import TlsPort
 from coordinator.transport.errors import PeerUnreachable
 from tests.api.test_tls import Authority
+from tests.tls.authority import Authority as SigningAuthority
 from tests.transport.member import Machine, connect
 
 pytestmark = pytest.mark.asyncio
@@ -70,4 +72,20 @@ async def test_who_has_no_certificate_stays_outside(machine: Machine, tmp_path: 
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
     async with asyncio.timeout(10):
         await reader.read()
+    assert one.events == []
+
+
+async def test_a_client_is_no_member(machine: Machine, tmp_path: Path) -> None:
+    """A certificate for clients, of the members' own authority, is refused by those who are dialled
+    and by those who dial."""
+    authority = SigningAuthority(tmp_path)
+    good = authority.port("peer", authority.issue("member"))
+    one = await machine.member(1, credentials=Credentials(good))
+    client = Credentials(good)
+    client.client.load_cert_chain(*authority.issue("alice", [CLIENT]))
+    with pytest.raises(PeerUnreachable):
+        await (await machine.member(2, credentials=client)).network.inquire(one.url)
+    picky = authority.port("peer", authority.issue("other"), allowed_cn="other")
+    with pytest.raises(PeerUnreachable, match="the common name of CN=member is not the allowed"):
+        await (await machine.member(3, credentials=Credentials(picky))).network.inquire(one.url)
     assert one.events == []
