@@ -119,8 +119,11 @@ class Serving:
 
         What they have sent and got no answer for, they will ask for again there.
         """
+        error = NoLeader("the member has lost the leader")
         for one in list(self.websockets):
-            one.send_away(NoLeader("the member has lost the leader"), "no leader")
+            one.send_away(error, "no leader")
+        for stream in list(self.http_streams):
+            stream.stop(error)
 
     def admit_stream(self, stream: StreamedAnswer) -> None:
         """Register a stream over HTTP.

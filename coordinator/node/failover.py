@@ -1,9 +1,10 @@
 """The quick way to a new leader, when there is evidence that the old one's process is gone.
 
-Without evidence a follower waits for an election timeout. With it, it forgets the leader, so that
-it may vote for another, and stands for election itself after a short while that is random lest two
-of them meet. Pre-vote and quorum still decide: a hint that was wrong costs nothing but a round of
-messages.
+With evidence a follower forgets the leader, so that it may vote for another, and stands for
+election itself after a short while that is random lest two of them meet. Without evidence it does
+the same after a whole election timeout of silence; the core alone would wait for up to two, to
+keep candidates apart. Pre-vote and quorum still decide: a hint that was wrong costs nothing but a
+round of messages.
 """
 
 from __future__ import annotations
@@ -73,8 +74,13 @@ class Failover:
             self._later(FIRST_MS)
 
     def tick(self, now_ms: int, election_timeout_ms: int) -> None:
-        """Let a candidate that was not elected try again soon, a few times in each timeout."""
+        """Replace a silent leader; let a candidate that nobody elected try again soon.
+
+        The latter a few times in each timeout.
+        """
         raw = self._raw
+        if raw.lead and raw.raft.election_elapsed >= raw.raft.election_timeout:
+            self.deserted(raw.lead)
         if self._tries or raw.lead or raw.raft.state not in _CANDIDATES:
             return
         if now_ms >= self._rests_until_ms:

@@ -184,3 +184,30 @@ def test_a_candidate_whom_nobody_elected_tries_again_soon():
     timers.run()
     group.settle()
     assert group.by_id[2].is_leader
+
+
+def test_a_silent_leader_is_replaced_after_one_timeout():
+    """A follower that hears nothing for an election timeout stands at once, not after up to two."""
+    group, timers, failover = failing()
+    group.down = {1}
+    raw = group.by_id[2].raw
+    for tick in range(raw.raft.election_timeout):
+        assert not timers.due, tick
+        for follower in (2, 3):
+            group.by_id[follower].raw.tick()
+        failover.tick(100 * (tick + 1), 1000)
+    assert raw.lead == 0
+    assert timers.run() <= FIRST_MS[1]
+    group.settle()
+    assert group.by_id[2].is_leader
+
+
+def test_a_leader_is_not_silent_to_itself():
+    """The timeout of a leader's own quorum check starts no election."""
+    group, timers, _ = failing()
+    leading = Failover(
+        group.leader.raw, random.Random(0), call_later=timers.call_later, schedule=timers.schedule
+    )
+    group.leader.raw.raft.election_elapsed = group.leader.raw.raft.election_timeout
+    leading.tick(1000, 1000)
+    assert (group.leader.raw.id, timers.due) == (1, [])
