@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from coordinator import __version__
 from coordinator.cli import (
     blame,
+    certs,
     discovery,
     election,
     endpoint,
@@ -82,6 +83,7 @@ def build_parser() -> Parser:
         snapshot,
         discovery,
         blame,
+        certs,
     ):
         module.add(nouns)
     nouns.command("version", show_version, "", "print the version of coordctl")

@@ -53,6 +53,8 @@ class Credentials:
         self.failures = 0
         self._wall_s = wall_s
         self._seen = self._look()
+        self._doubted: tuple[object, ...] | None = None
+        """Changed files that could not be used; they may be amid being written."""
         self._warned_s: float | None = None
         try:
             self._material, self.server, self.client = self._load()
@@ -63,12 +65,13 @@ class Credentials:
     def refresh(self) -> None:
         """Take over files that have changed; if they can't be used, go on with the old ones.
 
-        Cheap while nothing has changed: call it every second or so. Open connections stay.
+        Cheap while nothing has changed: call it every second or so. Open connections stay. Files
+        are found to be unusable at the second call: at the first, they may be half written, or one
+        of two.
         """
         found = self._look()
         if found != self._seen:
-            self._seen = found
-            self._reload()
+            self._reload(found)
         self._warn()
 
     def problem_of(self, connection: ssl.SSLObject | ssl.SSLSocket | None) -> str:
@@ -104,14 +107,19 @@ class Credentials:
             files = ", ".join(self.port.flag(file) for file in ("cert", "key"))
             raise Unusable([f"{files}: can't be used: {error}"]) from error
 
-    def _reload(self) -> None:
+    def _reload(self, found: tuple[object, ...]) -> None:
         try:
             self._material, self.server, self.client = self._load()
         except Unusable as error:
+            if found != self._doubted:
+                self._doubted = found
+                return
+            self._seen = found
             self.failures += 1
             for problem in error.problems:
                 logger.error("%s; the member goes on with what it has", problem)
             return
+        self._seen = found
         self.reloads += 1
         self._warned_s = None
         until = self._material.chain[0].not_valid_after_utc
