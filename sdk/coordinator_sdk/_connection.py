@@ -403,9 +403,9 @@ class Connection:
                 await self._attempt()
                 rounds, refusals = 0, []
                 error: Exception = await self._serve()
-            except (OSError, TimeoutError, ValueError, EOFError, CoordinatorError) as failure:
-                error = explained(failure, self.endpoint)
-                if self._is_final(error, error is not failure):
+            except (OSError, TimeoutError, ValueError, CoordinatorError) as failure:
+                error, is_certain = explained(failure, self.endpoint)
+                if self._is_final(error, is_certain):
                     refusals.append(error)
             self._down(error)
             if self._rotation.advance() or rounds == 0:

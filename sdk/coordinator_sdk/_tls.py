@@ -84,20 +84,40 @@ class Trust:
             reason = getattr(error, "reason", None)
             why = "does not belong to the private key"
             if reason != "KEY_VALUES_MISMATCH":
-                why = (
-                    "it holds no certificate with its private key in PEM, or the key has a password"
-                )
+                why = "holds no certificate with its key in PEM, or the key has a password"
             path = os.fspath(tls.cert or "")
             raise InvalidRequest(f"tls.cert: {path!r} {why}", field="tls.cert") from None
 
 
-def explained(error: Exception, endpoint: Endpoint) -> Exception:
-    """Give an error of TLS as one sentence that says what mends it; others as they are."""
-    if isinstance(error, ssl.SSLError) or (endpoint.secure and isinstance(error, EOFError)):
-        told = ConnectFailed(f"{endpoint.url} {_why(error, endpoint)}", endpoints=[endpoint.url])
-        told.__cause__ = error
-        return told
-    return error
+def explained(error: Exception, endpoint: Endpoint) -> tuple[Exception, bool]:
+    """Give an error of TLS as one sentence that says what mends it, and others as they are.
+
+    Returns:
+        The error, and whether it is certain that it will come again.
+    """
+    if isinstance(error, ssl.SSLError):
+        return _told(f"{endpoint.url} {_why(error, endpoint)}", error, endpoint), True
+    if endpoint.secure and isinstance(error, ConnectionResetError):
+        text = (
+            f"{endpoint.url} broke off while TLS began; if it speaks plain text, it is "
+            f"http://{endpoint.authority}"
+        )
+        return _told(text, error, endpoint), False
+    return error, False
+
+
+def _told(text: str, error: Exception, endpoint: Endpoint) -> ConnectFailed:
+    told = ConnectFailed(text, endpoints=[endpoint.url])
+    told.__cause__ = error
+    return told
+
+
+def silence(endpoint: Endpoint) -> str:
+    """Say what may be wrong where a connection is closed before there was an answer on it."""
+    said = f"{endpoint.url} closed the connection without an answer"
+    if endpoint.secure:
+        return f"{said}; it may want a certificate of the client, tls=TLS(cert=..., key=...)"
+    return f"{said}; if it speaks TLS, it is https://{endpoint.authority}"
 
 
 def _why(error: Exception, endpoint: Endpoint) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from ssl import SSLError
 from typing import TYPE_CHECKING, Any, cast
 
 from websockets.client import ClientProtocol
@@ -18,6 +19,7 @@ from websockets.http11 import Response
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
+from ._tls import silence
 from .errors import ConnectionLost
 from .protocol.frames import SUBPROTOCOL_MSGPACK, WEBSOCKET_PATH
 
@@ -115,11 +117,8 @@ class WebSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner, once."""
         error = self._error or exc
-        if self._error is None and not self._is_open and not self._endpoint.secure:
-            error = ConnectionLost(
-                f"{self._endpoint.url} closed the connection without a word; if it speaks TLS, "
-                f"it is https://{self._endpoint.authority}"
-            )
+        if not self._is_open and not self._partial and not isinstance(error, SSLError):
+            error = self._error or ConnectionLost(silence(self._endpoint))
         if error is None:
             code, reason = self._core.close_code, self._core.close_reason
             error = ConnectionLost(f"the server closed the connection ({code}) {reason}".rstrip())

@@ -6,7 +6,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn, Self
+from typing import Any, Self, SupportsIndex
 
 from .errors import InvalidRequest
 
@@ -24,7 +24,7 @@ KEY_VARIABLE = "COORDINATOR_KEY"
 class _Unpickled:
     """Keeps a secret from being written where nobody looks for one."""
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         raise TypeError(
             f"{type(self).__name__} holds a secret and is not pickled: make it where it is used"
         )
@@ -106,7 +106,7 @@ def _check_text(name: str, text: object) -> None:
 
 
 @dataclass(frozen=True)
-class TLS:
+class TLS(_Unpickled):
     """How to speak TLS with ``https`` endpoints.
 
     The files are read again when they have changed, at the next connection: certificates may be
@@ -136,10 +136,10 @@ class TLS:
         if self.key is not None and self.cert is None:
             raise InvalidRequest("key: goes with a certificate, cert=", field="key")
 
-    def __reduce_ex__(self, protocol: object) -> str | tuple[object, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         if self.password is not None:
-            _Unpickled.__reduce_ex__(self, protocol)  # type: ignore[arg-type]
-        return super().__reduce_ex__(protocol)  # type: ignore[arg-type]
+            return super().__reduce_ex__(protocol)
+        return object.__reduce_ex__(self, protocol)
 
     def context(self) -> ssl.SSLContext:
         """Build the context, reading the files.

@@ -26,6 +26,7 @@ from coordinator_sdk.errors import (
 )
 from coordinator_sdk.protocol import (
     REQUESTS,
+    auth,
     cluster,
     elections,
     kv,
@@ -37,8 +38,9 @@ from coordinator_sdk.protocol import (
 )
 from coordinator_sdk.protocol.codec import MSGPACK, RequestDecoder
 from coordinator_sdk.protocol.frames import Header
+from tests.sdk.gate import Gate
 
-DECODER = RequestDecoder(REQUESTS)
+DECODER = RequestDecoder(tuple({*REQUESTS, auth.Login, auth.Reauthenticate}))
 encode = msgspec.msgpack.encode
 
 
@@ -80,6 +82,7 @@ class Cluster:
         refuse: Called before each request; may return an error to refuse it with.
         members: The members it tells of.
         members_version: What frames tell; another number when the members changed.
+        gate: Who may come in; everybody without one.
     """
 
     def __init__(self, cluster_id: int = 77) -> None:
@@ -100,6 +103,7 @@ class Cluster:
         self.next_id = 1000
         self.members: list[cluster.MemberInfo] = []
         self.members_version = 0
+        self.gate: Gate | None = None
 
     def new_id(self) -> int:
         """A fresh id."""
@@ -469,6 +473,7 @@ class Member:
         self.cluster = cluster
         self.name = name
         self.client = 0
+        self.token = ""
         self.streams: dict[int, Open] = {}
         self.seen: list[Any] = []
 
@@ -499,6 +504,11 @@ class Member:
 
     def _serve(self, id: int, floor: int, body: Any) -> tuple[int, Any] | None:
         state = self.cluster
+        if state.gate is not None:
+            if isinstance(body, auth.Login | auth.Reauthenticate):
+                self.token, answer = state.gate.prove(body)
+                return state.revision, answer
+            state.gate.check(self.token)
         if isinstance(body, cluster.Hello):
             resumed = body.client in state.clients
             self.client = body.client if resumed else state.new_id()
