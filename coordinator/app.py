@@ -27,6 +27,7 @@ from coordinator.api import (
 from coordinator.api.dispatch import Dispatcher
 from coordinator.api.feed import Feed
 from coordinator.api.http import answer_error, answer_schemas
+from coordinator.api.identity import Identity
 from coordinator.api.limits import Limits, limits_of
 from coordinator.api.pages import Pages, page_folder
 from coordinator.api.registry import DomainApi
@@ -71,6 +72,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     config = node.config
     limits = limits or limits_of(config)
     census = Census(limits)
+    identity = Identity(node)
     feed = Feed(node, census)
     groups = [
         keyspace.operations(limits),
@@ -78,13 +80,13 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
         sessions.operations(),
         cluster.operations(feed.status),
         feed.operations(),
-        auth.operations(),
+        auth.operations(identity),
         audit.operations(tuple(domain.domain.name for domain in domains)),
         *(domain.operations for domain in domains),
     ]
     dispatcher = Dispatcher(node, groups, limits)
     feed.count(dispatcher)
-    serving = Serving(node, dispatcher, config, limits, census)
+    serving = Serving(node, dispatcher, config, limits, census, identity)
     backups = maintenance.Backups(node)
     served = etcd_services(node, limits, backups)
     serving.http2 = http2(serving, served)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
+from coordinator.api import login
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import broken
 from coordinator.api.http import Routes
+from coordinator.api.identity import Identity as Asked
+from coordinator.api.identity import now_ms
 from coordinator.api.permits import authorize
 from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
+from coordinator.credentials.credentials import api_key_text, new_api_secret
+from coordinator.credentials.passwords import check_password
 from coordinator.keyspace.deciding import roles_of
 from coordinator.node.node import Node
-from coordinator.replica.auth_commands import check_action, check_names
+from coordinator.replica.auth_commands import check_action, check_lengths, check_names
 from coordinator_sdk.errors import (
     AlreadyExists,
     Conflict,
@@ -27,6 +34,7 @@ from coordinator_sdk.protocol import auth
 from coordinator_sdk.protocol.auth import (
     ROOT,
     Access,
+    ApiKeyCreateResult,
     ApiKeyInfo,
     ApiKeyListResult,
     AuthResult,
@@ -40,19 +48,28 @@ from coordinator_sdk.protocol.auth import (
 )
 
 CERTIFICATE_NAMES_MAX = 64
+SECRET = re.compile(r"[A-Za-z0-9_-]{43,128}")
+"""What a client may choose as the secret of an API key."""
 
 
-def operations() -> Mapping[type[Any], Operation]:
-    """Give the operations of users, roles and keys by request type."""
+def operations(asked: Asked) -> Mapping[type[Any], Operation]:
+    """Give the operations of users, roles and keys by request type.
+
+    Args:
+        asked: Tells who asks.
+    """
+    hashes = partial(_hash, asked)
     return {
-        auth.AuthEnable: Change(instead=_refuse_enable),
+        auth.Login: Live(partial(login.serve_login, asked), judges_itself=True),
+        auth.Reauthenticate: Live(partial(login.serve_reauthenticate, asked), judges_itself=True),
+        auth.AuthEnable: Change(instead=_refuse_enable, before=partial(_be_ready, asked)),
         auth.AuthDisable: Change(),
         auth.AuthStatus: _reading(lambda node, caller, op: status(node)),
-        auth.AuthInit: Change(_check_secret),
+        auth.AuthInit: Change(_check_secret, before=hashes),
         auth.WhoAmI: _reading(lambda node, caller, op: identity(node, caller)),
-        auth.UserAdd: Change(_check_secret),
+        auth.UserAdd: Change(_check_secret, before=hashes),
         auth.UserDelete: Change(check_names),
-        auth.UserChangePassword: Change(_check_secret),
+        auth.UserChangePassword: Change(_check_secret, before=hashes),
         auth.UserSetCertificates: Change(_check_certificates),
         auth.UserGrantRole: Change(check_names),
         auth.UserRevokeRole: Change(check_names),
@@ -64,7 +81,7 @@ def operations() -> Mapping[type[Any], Operation]:
         auth.RoleRevoke: Change(_check_right),
         auth.RoleGet: _reading(lambda node, caller, op: role_info(node, op.role)),
         auth.RoleList: _reading(lambda node, caller, op: role_list(node)),
-        auth.ApiKeyCreate: Change(_check_secret, _choose_key),
+        auth.ApiKeyCreate: Change(_check_secret, _choose_key, before=_make_secret),
         auth.ApiKeyRevoke: Change(),
         auth.ApiKeyList: _reading(lambda node, caller, op: key_list(node, op.user)),
     }
@@ -74,28 +91,73 @@ def operations() -> Mapping[type[Any], Operation]:
 
 
 def _refuse_enable(connection: Connection, id: int, op: auth.AuthEnable) -> bool:
-    """Keep everybody from being locked out: there is no way to log in yet."""
+    """Keep everybody from being locked out: root must be able to prove that it is root."""
     state = connection.node.machine.auth
-    if state.enabled or ROOT not in state.users:
+    root = state.users.get(ROOT)
+    if state.enabled or root is None or ROOT not in root.roles:
         return False  # The log has words of its own for that.
-    raise Conflict(
-        "authentication can't be turned on yet: this release has no logins, so nobody could ever "
-        "turn it off again"
+    proves = (
+        root.password_hash
+        or root.certificate_names
+        or connection.node.config.client_cert_auth
+        or any(one.user == ROOT for one in state.api_keys.values())
     )
+    if not proves:
+        raise Conflict(
+            "authentication can't be turned on while nobody could log in as root: give root a "
+            "password, a name in certificates or an API key"
+        )
+    return False
 
 
 def _check_secret(op: Any) -> None:
     """What is compared with a secret is worked out here, and taken from nobody.
 
     Raises:
-        InvalidRequest: The request brings it along.
+        InvalidRequest: The request brings it along, or its password or secret can be none.
     """
     for field in ("password_hash", "secret_hash"):
         if getattr(op, field, None):
             raise InvalidRequest(f"{field}: is filled by the member", field=field)
+    if type(op) is auth.ApiKeyCreate:
+        if op.secret and not SECRET.fullmatch(op.secret):
+            raise InvalidRequest(
+                "secret: 43 to 128 letters, digits, dashes and underscores", field="secret"
+            )
+    elif not getattr(op, "no_password", False):
+        check_password(op.password)
     if type(op) is auth.UserAdd:
         _check_certificates(op)
-    check_names(op)
+    check_lengths(op)
+
+
+async def _hash(asked: Asked, connection: Connection, id: int, op: Any) -> None:
+    """Put what is kept of a password in its place."""
+    password, op.password = op.password, ""
+    if not getattr(op, "no_password", False):
+        client = connection.caller.client
+        op.password_hash = await asked.credentials.hashed(password, client, id)
+    if type(op) is auth.AuthInit:
+        await asked.credentials.be_ready()
+
+
+async def _be_ready(asked: Asked, connection: Connection, id: int, op: auth.AuthEnable) -> None:
+    """Have something to sign tokens with before anybody needs one."""
+    await asked.credentials.be_ready()
+
+
+async def _make_secret(
+    connection: Connection, id: int, op: auth.ApiKeyCreate
+) -> Callable[[ApiKeyCreateResult], ApiKeyCreateResult]:
+    """Put what is kept of a secret in its place; only whoever asked is told it, this once."""
+    secret, op.secret = op.secret or new_api_secret(), ""
+    op.secret_hash = hashlib.sha256(secret.encode()).digest()
+
+    def told(result: ApiKeyCreateResult) -> ApiKeyCreateResult:
+        text = api_key_text(result.key, secret)
+        return ApiKeyCreateResult(result.key, text, result.auth_revision)
+
+    return told
 
 
 def _check_certificates(op: auth.UserAdd | auth.UserSetCertificates) -> None:
@@ -182,11 +244,20 @@ def key_list(node: Node, user: str = "") -> ApiKeyListResult:
 
 
 def identity(node: Node, caller: Caller) -> Identity:
-    """Tell whom the member takes a caller for."""
+    """Tell whom the member takes a caller for, and what that one may do."""
     store = node.machine.auth
     user = store.users.get(caller.actor)
+    roles = [] if user is None else roles_of(store, user, caller.scope)
+    found = [store.roles[role] for role in roles if role in store.roles]
     return Identity(
-        caller.actor, [] if user is None else roles_of(store, user, caller.scope), caller.scope
+        caller.actor,
+        roles,
+        caller.scope,
+        caller.expires_ms,
+        now_ms(),
+        store.enabled,
+        [one for role in found for one in role.keys],
+        [one for role in found for one in role.domains],
     )
 
 
@@ -238,6 +309,7 @@ def routes() -> Routes:
         raises=(Conflict,),
     )
     made.add("GET", "/auth/whoami", auth.WhoAmI, Identity, summary="Who the caller is")
+    login.add_routes(made)
     _user_routes(made)
     _role_routes(made)
     made.add(

@@ -8,24 +8,30 @@ feeds an HTTP response, `OneCall` hands a single answer to whoever awaits it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
 from coordinator.api.limits import Limits
+from coordinator.api.recheck import expire
 from coordinator.api.registry import Caller
 from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, UnknownOperation
 from coordinator_sdk.protocol.codec import MSGPACK, Codec
 from coordinator_sdk.protocol.kv import WatchCancelled
 
 if TYPE_CHECKING:
+    from coordinator.api.identity import Identity
     from coordinator.keyspace.watcher import EncodedBatch
     from coordinator.node.node import Node
 
 __all__ = ["Connection", "OneCall", "Stream"]
 
 
+EXPIRY_LOOK_S = 86_400.0
+"""Whoever has a token for longer is looked at so often; timers do not reach any time."""
 FORGOTTEN_MAX = 16
 """Requests of streams that have ended, kept until there is something to clear up."""
 
@@ -46,6 +52,9 @@ class Connection:
     Attributes:
         node: The member that serves it.
         caller: Who is at the other end.
+        identify: Tells anew who that is, by the credential that it has shown; None where nobody
+            has been asked.
+        tls: The TLS that it runs on; None without.
         codec: What its items are encoded with.
         is_full: Whether its client reads too slowly; who sends streams then waits.
         is_closed: Whether it has ended.
@@ -60,6 +69,8 @@ class Connection:
     def __init__(self, node: Node, caller: Caller, codec: Codec, limits: Limits) -> None:
         self.node = node
         self.caller = caller
+        self.identify: Callable[[], Caller] | None = None
+        self.tls: Any = None
         self.codec = codec
         self.limits = limits
         self.is_full = False
@@ -71,6 +82,7 @@ class Connection:
         self.opening: set[int] = set()
         self.watches = WatchSink(self)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._expiry: asyncio.TimerHandle | None = None
 
     # What differs from one kind of connection to the other.
 
@@ -98,7 +110,36 @@ class Connection:
         """
         return False
 
+    def refuse(self, error: CoordinatorError) -> None:
+        """End: whoever is at the other end may not be served at all."""
+        for id in list(self.streams):
+            self.fail(id, error)
+
     # What all have.
+
+    def show(self, identity: Identity, credential: str) -> None:
+        """Go on as whomever a credential stands for; without one, as the client's certificate says.
+
+        Raises:
+            CoordinatorError: It stands for nobody.
+        """
+        identify = partial(identity.identify, credential, self.caller.origin, self.tls)
+        self.go_on_as(identify())
+        self.identify = identify
+
+    def go_on_as(self, caller: Caller) -> None:
+        """Serve somebody else from now on, or the same with more time."""
+        self.caller = caller.greeted(self.caller.client)
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if caller.expires_ms:
+            left_s = max(0.0, caller.expires_ms / 1000 - time.time())
+            self.wake_after(min(left_s, EXPIRY_LOOK_S), expire, self)
+
+    def wake_after(self, seconds: float, work: Callable[..., Any], *arguments: Any) -> None:
+        """Call something later, once: what is to happen when a credential expires."""
+        self._expiry = asyncio.get_running_loop().call_later(seconds, work, *arguments)
 
     def admit_stream(self, id: int) -> None:
         """Refuse a stream that may not be opened; a change is asked before it is made.
@@ -163,6 +204,8 @@ class Connection:
         if self.is_closed:
             return
         self.is_closed = True
+        if self._expiry is not None:
+            self._expiry.cancel()
         streams, self.streams = self.streams, {}
         for stream in streams.values():
             stream.cancel()

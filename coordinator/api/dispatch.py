@@ -19,7 +19,7 @@ from coordinator.api.checks import Check, check_struct
 from coordinator.api.connection import Connection, OneCall
 from coordinator.api.limits import Limits
 from coordinator.api.permits import authorize, show
-from coordinator.api.reading import NowView, filled, past_view
+from coordinator.api.reading import NowView, filled, fresh, past_view
 from coordinator.api.registry import Caller, Change, Live, Operation, Query
 from coordinator_sdk.errors import (
     Compacted,
@@ -123,7 +123,7 @@ class Dispatcher:
     def _change(self, operation: Change, check: Check | None, count: list[int]) -> Serve:
         node = self.node
         propose, prepare, after = node.propose, operation.prepare, operation.after
-        instead = operation.instead
+        instead, before = operation.instead, operation.before
 
         def serve(connection: Connection, id: int, body: Any) -> None:
             count[0] += 1
@@ -131,6 +131,19 @@ class Dispatcher:
                 check(body)
             if instead is not None and instead(connection, id, body):
                 return
+            if before is not None:
+                connection.spawn(guarded(connection, id, prepared(connection, id, body)))
+                return
+            go_on(connection, id, body, None)
+
+        async def prepared(connection: Connection, id: int, body: Any) -> None:
+            assert before is not None
+            await _let_pass(connection, body)
+            go_on(connection, id, body, await before(connection, id, body))
+
+        def go_on(
+            connection: Connection, id: int, body: Any, told: Callable[[Any], Any] | None
+        ) -> None:
             caller = connection.caller
             client = caller.client
             if client and id <= 0:
@@ -139,7 +152,9 @@ class Dispatcher:
                 raise Unauthenticated(USER_EMPTY)
             if prepare is not None:
                 prepare(body, caller, id)
-            if after is None:
+            if told is not None:
+                done = partial(_applied_told, connection, id, told)
+            elif after is None:
                 done = partial(_applied, connection, id)
             else:
                 done = partial(_applied_then, connection, id, body, after)
@@ -192,6 +207,32 @@ def _applied(connection: Connection, id: int, outcome: Outcome) -> None:
             connection.fail(id, refusal(error))
     except Exception as failure:
         broken(connection, id, failure)
+
+
+def _applied_told(
+    connection: Connection, id: int, told: Callable[[Any], Any], outcome: Outcome
+) -> None:
+    """Answer with more than is kept: what is kept must not change."""
+    try:
+        if outcome.error is None:
+            connection.answer(id, outcome.revision, told(outcome.result))
+        else:
+            connection.fail(id, refusal(outcome.error))
+    except Exception as failure:
+        broken(connection, id, failure)
+
+
+async def _let_pass(connection: Connection, body: Any) -> None:
+    """Refuse what its caller may not ask for, before anything is done for it.
+
+    Raises:
+        Unauthenticated: It has to prove who it is.
+        PermissionDenied: It may not.
+    """
+    if not may_ask(connection, body):
+        # This member may not have heard yet what the caller may by now.
+        await fresh(connection.node)
+        authorize(connection.node, connection.caller, body)
 
 
 async def _answer_filled(connection: Connection, id: int, outcome: Outcome) -> None:

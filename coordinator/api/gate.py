@@ -31,6 +31,23 @@ def is_address(name: str) -> bool:
     return True
 
 
+def is_this_machine(address: str) -> bool:
+    """Tell whether an address is a loopback address (or no network address at all)."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return True
+
+
+def is_same_origin(origin: str, host: str) -> bool:
+    """Tell whether a page of an origin comes from this very host, whatever its scheme."""
+    scheme, _, rest = origin.strip().lower().partition("://")
+    default = {"http": ":80", "https": ":443"}.get(scheme)
+    if default is None or not host:
+        return False
+    return rest.removesuffix(default) == host.strip().lower().removesuffix(default)
+
+
 class Gate:
     """Knows the names of this member and the web pages that may use it."""
 
@@ -74,8 +91,4 @@ class Gate:
     def _trusts(self, origin: str, host: str) -> bool:
         if origin in self._origins or "*" in self._origins:
             return True
-        scheme, _, rest = origin.partition("://")
-        default = {"http": ":80", "https": ":443"}.get(scheme)
-        if default is None or not host:
-            return False
-        return rest.removesuffix(default) == host.removesuffix(default)
+        return is_same_origin(origin, host)

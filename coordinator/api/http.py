@@ -31,7 +31,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from coordinator.api import models
-from coordinator.api.registry import Caller
+from coordinator.api.identity import caller_of
 from coordinator_sdk import errors
 from coordinator_sdk.errors import CoordinatorError, Internal, InvalidRequest
 
@@ -134,12 +134,6 @@ async def _check_body(request: _StrictRequest) -> None:
     await request.json()
 
 
-def caller_of(request: Request) -> Caller:
-    """Tell who makes a request."""
-    client = request.client
-    return Caller(origin=f"{client.host}:{client.port}" if client else "")
-
-
 async def call(request: Request, body: Struct) -> tuple[int, Any]:
     """Perform an operation for a request.
 
@@ -150,7 +144,7 @@ async def call(request: Request, body: Struct) -> tuple[int, Any]:
         CoordinatorError: As the operation does; the error handler turns it into an answer.
     """
     dispatcher: Dispatcher = request.app.state.dispatcher
-    answer: tuple[int, Any] = await dispatcher.call(body, caller_of(request))
+    answer: tuple[int, Any] = await dispatcher.call(body, await caller_of(request))
     return answer
 
 
@@ -265,6 +259,7 @@ class Routes:
         example: Mapping[str, Any] | None = None,
         descriptions: Mapping[str, str] | None = None,
         adjust: Callable[[Any], None] | None = None,
+        serve: Callable[[Request, Any], Awaitable[Response]] | None = None,
     ) -> None:
         """Serve an operation under a method and a path.
 
@@ -282,16 +277,17 @@ class Routes:
             example: A request body for the documentation.
             descriptions: What the documentation says about fields.
             adjust: Changes the request in place before it is served.
+            serve: Answers the request itself, given the HTTP request and the struct.
         """
         shape = _Shape(method, path, kind, set(exclude), set(query))
 
-        async def serve(request: Request, body: Struct) -> Response:
+        async def perform(request: Request, body: Struct) -> Response:
             if adjust is not None:
                 adjust(body)
             revision, result = await call(request, body)
             return answer_json(request, result, revision, status)
 
-        endpoint = shape.endpoint(serve, descriptions or {}, example)
+        endpoint = shape.endpoint(serve or perform, descriptions or {}, example)
         kinds = [*ALWAYS, *(() if method == "GET" else CHANGES), *raises]
         self.router.add_api_route(
             path,
@@ -334,7 +330,7 @@ class Routes:
         shape = _Shape("GET", path, kind, set(exclude), set())
 
         async def serve(request: Request, body: Struct) -> Response:
-            return await answer_stream(request, body, items, caller_of(request))
+            return await answer_stream(request, body, items)
 
         endpoint = shape.endpoint(serve, descriptions or {}, None)
         self.router.add_api_route(

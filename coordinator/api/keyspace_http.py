@@ -14,7 +14,6 @@ from coordinator.api.http import (
     Routes,
     answer_json,
     call,
-    caller_of,
     documented,
     standing,
     stream_content,
@@ -350,4 +349,4 @@ async def _watch(
         start_revision = int(seen) + 1
     body = Watch(first, last, start_revision, prev_kv, progress=True)
     items = (WatchEvents, WatchProgress, WatchCancelled)
-    return await answer_stream(request, body, items, caller_of(request))
+    return await answer_stream(request, body, items)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
-from coordinator.api.http import ALWAYS, JsonRoute, caller_of, documented, standing
+from coordinator.api.http import ALWAYS, JsonRoute, documented, standing
+from coordinator.api.identity import caller_of
 from coordinator.api.permits import require_root
 from coordinator.storage.errors import NoSpace as DiskFull
 from coordinator.storage.errors import StorageClosed, StorageError
@@ -49,7 +50,7 @@ async def snapshot(request: Request) -> Response:
     It holds every change that was acknowledged before the request, unless there is no leader:
     then it holds what this member has. One is made at a time.
     """
-    require_root(request.app.state.node, caller_of(request))
+    require_root(request.app.state.node, await caller_of(request))
     backups: Backups = request.app.state.backups
     status, file = await backups.make()
     headers = {

@@ -8,24 +8,15 @@ that is read. While authentication is off, nothing of this costs more than one l
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordinator.replica import permissions
 from coordinator.replica.permission import Asker
-from coordinator_sdk.errors import CoordinatorError, PermissionDenied
-from coordinator_sdk.protocol.auth import PERMISSION_DENIED, AuthDisable
+from coordinator_sdk.protocol.auth import AuthDisable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from coordinator.api.connection import Connection
     from coordinator.api.registry import Caller
     from coordinator.node.node import Node
-
-STREAMS_PER_TICK: Final = 5000
-"""Open streams that are judged anew in one go, after users or roles have changed."""
 
 ResultT = TypeVar("ResultT")
 
@@ -87,50 +78,3 @@ def show(node: Node, asker: Asker, request: Any, result: Any) -> None:
     rule = node.machine.rules[type(request)]
     if rule.shows is not None:
         rule.shows(asker, request, result)
-
-
-class Recheck:
-    """Ends the streams that their callers may not have any more, once users or roles change.
-
-    Args:
-        node: The member.
-        connections: Gives every connection that may have streams.
-    """
-
-    def __init__(self, node: Node, connections: Callable[[], Iterable[Connection]]) -> None:
-        self._node = node
-        self._connections = connections
-        self._seen = -1
-        self._waiting: deque[Connection] = deque()
-
-    def tick(self) -> None:
-        """Go on, a bounded number of streams at a time; to be called several times a second."""
-        auth = self._node.machine.auth
-        if not self._waiting:
-            if auth.revision == self._seen:
-                return
-            self._seen = auth.revision
-            self._waiting.extend(self._connections())
-        budget = STREAMS_PER_TICK
-        while self._waiting and budget > 0:
-            budget -= 1 + recheck(self._waiting.popleft())
-
-
-def recheck(connection: Connection) -> int:
-    """End the streams of a connection that its caller may not have any more.
-
-    To be called as well when a connection goes on as another caller.
-
-    Returns:
-        How many streams there were.
-    """
-    streams = list(connection.streams)
-    for id in streams:
-        request = connection.requests.get(id)
-        if request is None:
-            continue
-        try:
-            authorize(connection.node, connection.caller, request)
-        except CoordinatorError:
-            connection.fail(id, PermissionDenied(PERMISSION_DENIED))
-    return len(streams)

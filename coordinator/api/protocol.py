@@ -70,6 +70,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, if there is room."""
         super().connection_made(transport)
+        self.app_state["tls"] = transport.get_extra_info("ssl_object")
         self._address = self.client[0] if self.client else ""
         self._is_admitted = self._serving.census.admit(self._address)
         if not self._is_admitted:

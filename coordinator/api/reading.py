@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from coordinator_sdk.protocol.kv import KeyValue, Range, RangeResult, SortOrder
 
 if TYPE_CHECKING:
     from coordinator.node.node import Node
+    from coordinator_sdk.errors import CoordinatorError
 
 
 class NowView:
@@ -117,3 +119,21 @@ async def past_view(node: Node, ranges: list[KeyRange], revision: int) -> PastVi
         for record in (await filled(node, part)).kvs:
             records[record.key] = record
     return PastView(revision, list(records.values()))
+
+
+async def fresh(node: Node) -> None:
+    """Wait until this member knows what was acknowledged before.
+
+    Raises:
+        CoordinatorError: Nobody can tell how much that is.
+    """
+    told: asyncio.Future[CoordinatorError | None] = asyncio.get_running_loop().create_future()
+
+    def done(error: CoordinatorError | None) -> None:
+        if not told.done():
+            told.set_result(error)
+
+    node.read(done)
+    error = await told
+    if error is not None:
+        raise error

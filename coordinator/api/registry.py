@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,6 +37,7 @@ class Caller:
         client: Client id given by the greeting, 0 for plain HTTP.
         auth_revision: The revision of users and roles at which it proved to be that user.
         scope: What limits it beside what the user may: ``role:NAME`` or ``key:ID``, or empty.
+        expires_ms: Unix time from which on it has to prove it again; 0 for never.
     """
 
     actor: str = ""
@@ -44,6 +45,7 @@ class Caller:
     client: int = 0
     auth_revision: int = 0
     scope: str = ""
+    expires_ms: int = 0
 
     def greeted(self, client: int) -> Caller:
         """Give the same caller with the client id that the greeting gave it."""
@@ -95,12 +97,16 @@ class Change:
         after: Called on the connection once the change is applied, with the request's id,
             the request and the result, before the answer leaves; opens streams that follow.
         instead: Called first; True if it serves the request itself, without the log.
+        before: Awaited before the change is proposed, once its caller may ask for it: fills in
+            place what takes time, such as the hash of a password. What it returns, if anything,
+            makes the result that the client is told from the one that is kept.
     """
 
     check: Callable[[Any], None] | None = None
     prepare: Callable[[Any, Caller, int], None] | None = None
     after: Callable[[Connection, int, Any, Any], None] | None = None
     instead: Callable[[Connection, int, Any], bool] | None = None
+    before: Callable[[Connection, int, Any], Awaitable[Callable[[Any], Any] | None]] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from coordinator.api.connection import Connection
-from coordinator.api.gate import Gate
+from coordinator.api.gate import Gate, is_this_machine
+from coordinator.api.identity import Identity
 from coordinator.api.limits import Limits
-from coordinator.api.permits import Recheck
+from coordinator.api.recheck import Recheck
 from coordinator.config import Config
 from coordinator_sdk.errors import CoordinatorError, Exhausted, NoLeader, Stopping
 from coordinator_sdk.protocol.codec import CODECS, RequestDecoder
@@ -77,6 +77,7 @@ class Serving:
         dispatcher: Its operations.
         census: Who is connected.
         gate: Who may talk to it.
+        identity: Who they are.
         limits: What each may ask.
         decoders: Frame decoders by subprotocol.
         websockets: Every WebSocket, as keys.
@@ -93,11 +94,13 @@ class Serving:
         config: Config,
         limits: Limits,
         census: Census,
+        identity: Identity,
     ) -> None:
         self.node = node
         self.dispatcher = dispatcher
         self.census = census
         self.gate = Gate(config)
+        self.identity = identity
         self.limits = limits
         self.decoders = {
             name: RequestDecoder(tuple(dispatcher.table), codec) for name, codec in CODECS.items()
@@ -139,11 +142,3 @@ class Serving:
         """End the streams over HTTP, so that their responses end."""
         for stream in list(self.http_streams):
             stream.stop(Stopping("the member is shutting down"))
-
-
-def is_this_machine(address: str) -> bool:
-    """Tell whether an address is a loopback address (or no network address at all)."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return True

@@ -18,6 +18,7 @@ from starlette.responses import StreamingResponse
 
 from coordinator.api import models
 from coordinator.api.connection import Connection
+from coordinator.api.identity import caller_of, credential_of, tls_of
 from coordinator.api.limits import Limits
 from coordinator.api.registry import Caller
 from coordinator_sdk.errors import CoordinatorError, Exhausted, Stopping
@@ -113,24 +114,24 @@ class HttpStream(Connection):
                 yield None
 
 
-async def answer_stream(
-    request: Request, body: Struct, kinds: Sequence[type[Struct]], caller: Caller
-) -> Response:
+async def answer_stream(request: Request, body: Struct, kinds: Sequence[type[Struct]]) -> Response:
     """Open a stream and answer with its items.
 
     Args:
         request: The HTTP request; its ``Accept`` chooses the format.
         body: What opens the stream.
         kinds: The types of its items.
-        caller: Who asks.
 
     Raises:
         CoordinatorError: The stream was refused.
     """
-    serving = request.app.state.serving
+    serving, scope = request.app.state.serving, request.scope
+    caller = await caller_of(request)
     stream = HttpStream(serving.node, caller, serving.limits, kinds)
+    stream.tls = tls_of(scope)
     serving.admit_stream(stream)
     try:
+        stream.show(serving.identity, credential_of(scope["headers"], scope["method"]))
         serving.dispatcher.table[type(body)](stream, 1, body)
         await stream.opened
     except BaseException:

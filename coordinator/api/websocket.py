@@ -13,34 +13,34 @@ client does not read what it asked for. So a client slows down itself and nobody
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
-from websockets.exceptions import NegotiationError
 from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.http11 import Request as Upgrade
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 from websockets.speedups import apply_mask  # type: ignore[import-not-found,unused-ignore]
 
 from coordinator.api.cluster import client_urls, greet
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import broken
+from coordinator.api.handshake import new_core, refusal_of
 from coordinator.api.protocol import CLOSE_GRACE_S, part_with
 from coordinator.api.registry import Caller
 from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, Stopping
+from coordinator_sdk.protocol.auth import Login, Reauthenticate
 from coordinator_sdk.protocol.cluster import Hello, HelloResult
 from coordinator_sdk.protocol.codec import CODECS, JSON, Request
-from coordinator_sdk.protocol.frames import WEBSOCKET_PATH, Header
+from coordinator_sdk.protocol.frames import Header
 
 if TYPE_CHECKING:
     from coordinator.api.serving import Serving
 
 WRITE_HIGH_BYTES = 262_144
 """Unsent bytes from which on a client counts as slow."""
+BEFORE_HELLO = (Login, Reauthenticate)
 SMALL_FRAME_BYTES = 16_384
 """Up to here a frame's head and body are worth joining."""
 _CONTROL = 0x08
@@ -57,12 +57,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
         self._address = ""
         self._table = serving.dispatcher.table
         self._loop = asyncio.get_running_loop()
-        self._core = ServerProtocol(
-            subprotocols=list(CODECS),  # type: ignore[arg-type]
-            select_subprotocol=_select_subprotocol,  # type: ignore[arg-type]
-            max_size=self.limits.text_bytes,
-            logger=_QUIET,
-        )
+        self._core = new_core(self.limits.text_bytes)
         self._is_open = False
         self._is_closing = False
         self._is_greeted = False
@@ -90,6 +85,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
         if isinstance(peer, tuple):
             self._address = str(peer[0])
             self.caller = Caller(origin=f"{peer[0]}:{peer[1]}")
+        self.tls = transport.get_extra_info("ssl_object")
         self._serving.websockets[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -166,14 +162,8 @@ class WebSocketConnection(asyncio.Protocol, Connection):
 
     def _answer_upgrade(self, request: Upgrade) -> None:
         core = self._core
-        headers = request.headers
-        refusal = self._serving.gate.refusal(headers.get_all("Host"), headers.get_all("Origin"))
-        if request.path.partition("?")[0] != WEBSOCKET_PATH:
-            core.send_response(core.reject(404, f"The WebSocket is at {WEBSOCKET_PATH}.\n"))
-        elif refusal is not None:
-            core.send_response(core.reject(403, f"{refusal.message}\n"))
-        else:
-            core.send_response(core.accept(request))
+        status, text = refusal_of(self._serving, self, request)
+        core.send_response(core.reject(status, text) if status else core.accept(request))
         if core.state is not OPEN:
             return
         self.codec = CODECS.get(core.subprotocol or JSON.name, JSON)
@@ -184,6 +174,11 @@ class WebSocketConnection(asyncio.Protocol, Connection):
         core.max_message_size = self._message_max
         self._is_open = True
         self._timer = self._loop.call_later(min(limits.greeting_s, limits.ping_s), self._tick)
+
+    def refuse(self, error: CoordinatorError) -> None:
+        """Close: whoever is at the other end may not be served at all."""
+        self._items.append(self.codec.encode_closing(error))
+        self.close(CloseCode.POLICY_VIOLATION, error.message)
 
     # ------------------------------------------------------------- liveness
 
@@ -376,6 +371,9 @@ class WebSocketConnection(asyncio.Protocol, Connection):
 
     def _greet(self, request: Request[Any]) -> None:
         self.in_flight += 1
+        if type(request.body) in BEFORE_HELLO:
+            self._table[type(request.body)](self, request.id, request.body)
+            return
         if type(request.body) is not Hello:
             error = InvalidRequest("the first request must be a hello", field="operation")
             self.fail(request.id, error)
@@ -484,17 +482,3 @@ class WebSocketConnection(asyncio.Protocol, Connection):
             self._deferred.popleft()()
         if not self._is_closing:
             self._pump()
-
-
-def _select_subprotocol(core: ServerProtocol, offered: Sequence[str]) -> str | None:
-    """Prefer MessagePack; without an offer the client speaks JSON."""
-    for name in CODECS:
-        if name in offered:
-            return name
-    if offered:
-        raise NegotiationError(f"the subprotocols are {' and '.join(CODECS)}")
-    return None
-
-
-_QUIET = logging.getLogger("coordinator.websockets")
-_QUIET.setLevel(logging.ERROR)

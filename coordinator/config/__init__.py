@@ -63,6 +63,7 @@ def _flag(
 _MEMBER, _TLS, _CLUSTER = "Member", "TLS for clients", "Cluster"
 _BOTH = "TLS for clients and members"
 _HISTORY, _LIMITS, _PROTECTION = "History and quota", "Limits", "Protection"
+_AUTH = "Authentication"
 Names = tuple[str, ...]
 
 
@@ -132,6 +133,21 @@ class Config:
     allowed_origins: Names = _flag(
         (), "Web pages that may use it: origins, by commas.", _PROTECTION, names
     )
+    require_auth: bool = _flag(
+        False, "Until authentication is on, serve this machine alone.", _PROTECTION, switch
+    )
+    auth_token: str = _flag(
+        "jwt", "How tokens are made: simple, or jwt,pub-key=,priv-key=,sign-method=,ttl=.", _AUTH
+    )
+    jwt_issuer: str = _flag("coordinator", "Who issues tokens.", _AUTH)
+    jwt_audience: str = _flag("", "Whom they are for; the cluster's id if empty.", _AUTH)
+    password_cost: int = _flag(15, "log2 of the KiB that hashing a password takes.", _AUTH, count)
+    oidc_issuer: str = _flag("", "Outside issuer whose tokens are believed.", _AUTH)
+    oidc_audience: str = _flag("", "Whom its tokens must be for.", _AUTH)
+    oidc_jwks_file: str = _flag("", "Its keys, a JSON Web Key Set.", _AUTH)
+    oidc_jwks_url: str = _flag("", "The same, to be fetched.", _AUTH)
+    oidc_user_claim: str = _flag("sub", "The claim that names the user.", _AUTH)
+    oidc_user_prefix: str = _flag("", "What the user's name begins with here.", _AUTH)
     cert_file: str = _flag("", "Certificate for https, PEM.", _TLS)
     key_file: str = _flag("", "Its private key, PEM.", _TLS)
     trusted_ca_file: str = _flag("", "Who signs the certificates of clients, PEM.", _TLS)

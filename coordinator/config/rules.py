@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from coordinator.config import tls_rules
+from coordinator.config import auth_rules, tls_rules
 from coordinator.config.values import count, duration_ms, parse_url
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def problems(config: Config) -> list[str]:
         *_exposure_problems(config),
         *_peer_exposure_problems(config),
         *_discovery_problems(config),
+        *auth_rules.problems(config),
     ]
 
 
@@ -114,15 +115,17 @@ def _exposure_problems(config: Config) -> list[str]:
         except ValueError:
             continue
         proves = address.scheme == "https" and config.client_cert_auth and config.cert_file
-        if not (address.is_loopback or proves or config.insecure_open):
+        is_safe = proves or config.require_auth
+        if not (address.is_loopback or is_safe or config.insecure_open):
             found.append(
                 problem(
                     "listen-client-urls",
                     url,
                     "other machines could use it without proving who they are. Either listen on "
-                    "127.0.0.1, or require client certificates (https URL, --cert-file, "
-                    "--key-file, --trusted-ca-file, --client-cert-auth), or allow it to everybody "
-                    "with --insecure-open",
+                    "127.0.0.1, or have everybody prove it: by users (--require-auth, then "
+                    "`coordctl auth init` on this machine) or by client certificates (https URL, "
+                    "--cert-file, --key-file, --trusted-ca-file, --client-cert-auth); or allow it "
+                    "to everybody with --insecure-open",
                 )
             )
     return found

@@ -70,12 +70,21 @@ def check_names(command: Any) -> None:
     Raises:
         InvalidRequest: It names the field.
     """
-    for field in ("user", "role"):
-        if len(getattr(command, field, "").encode()) > NAME_BYTES_MAX:
-            raise InvalidRequest(f"{field}: at most {NAME_BYTES_MAX} bytes", field=field)
+    check_lengths(command)
     for field in ("password", "secret"):
         if getattr(command, field, ""):
             raise InvalidRequest(f"{field}: must have been hashed", field=field)
+
+
+def check_lengths(command: Any) -> None:
+    """Refuse names that are too long.
+
+    Raises:
+        InvalidRequest: It names the field.
+    """
+    for field in ("user", "role"):
+        if len(getattr(command, field, "").encode()) > NAME_BYTES_MAX:
+            raise InvalidRequest(f"{field}: at most {NAME_BYTES_MAX} bytes", field=field)
 
 
 def check_action(action: str) -> None:

@@ -101,7 +101,7 @@ async def test_nobody_is_locked_out(member: Running) -> None:
     assert granted.status == 200
     refused = await member.ask("POST", "/v1/auth/enable")
     assert refused.status == 409
-    assert "no logins" in refused.error["message"]
+    assert "nobody could log in as root" in refused.error["message"]
     assert (await member.ask("GET", "/v1/auth/status")).json["enabled"] is False
 
 

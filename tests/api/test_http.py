@@ -13,7 +13,14 @@ from tests.api.member import Running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ONLY_WEB_SOCKET = {"hello", "ping", "stream.credit", "stream.cancel", "watch.progress"}
+ONLY_WEB_SOCKET = {
+    "auth.reauthenticate",
+    "hello",
+    "ping",
+    "stream.cancel",
+    "stream.credit",
+    "watch.progress",
+}
 """Operations that steer a connection; over HTTP there is nothing to steer."""
 
 

@@ -76,6 +76,9 @@ def body_of(kind: type[Any]) -> Any:
         "members.update": {"peer_urls": ["http://h:1"]},
         "roles.grant": {"key": KeyPermission(0, b"k")},
         "roles.revoke": {"key": KeyPermission(0, b"k")},
+        "auth.init": {"password": "x"},
+        "users.add": {"password": "x"},
+        "users.change_password": {"password": "x"},
     }
     fields = {}
     info = inspect.type_info(kind)

@@ -152,14 +152,18 @@ class AuthResult(Struct, array_like=True):
 
 
 class Login(_Discreet, Struct, array_like=True, tag="auth.login"):
-    """Prove to be a user; answers with a token."""
+    """Prove to be a user; answers with a token, and a WebSocket goes on as that user.
+
+    ``cookie``, over HTTP only, puts the token into a cookie instead of the answer.
+    """
 
     user: str
     password: str
+    cookie: bool = False
 
 
 class Reauthenticate(_Discreet, Struct, array_like=True, tag="auth.reauthenticate"):
-    """Go on with another token on this connection; its streams go on too."""
+    """Go on with another token or an API key on this connection; its streams go on too."""
 
     token: str
 
@@ -185,7 +189,15 @@ class LoginResult(_Discreet, Struct, array_like=True):
 class Identity(Struct, array_like=True):
     """Answer to `WhoAmI` and `Reauthenticate`.
 
-    ``scope`` is the one role it is limited to; ``expires_ms`` and ``clock_ms`` as in `LoginResult`.
+    Attributes:
+        user: The user; empty for nobody.
+        roles: The roles that it acts with.
+        scope: What limits it: ``key:`` and the id of an API key, ``role:`` and a role, or nothing.
+        expires_ms: As in `LoginResult`.
+        clock_ms: As in `LoginResult`.
+        enabled: Whether authentication is on; everybody may do everything otherwise.
+        keys: What it may do with keys; with the role `root` everything, whatever stands here.
+        domains: What it may do besides.
     """
 
     user: str
@@ -193,6 +205,9 @@ class Identity(Struct, array_like=True):
     scope: str = ""
     expires_ms: int = 0
     clock_ms: int = 0
+    enabled: bool = False
+    keys: list[KeyPermission] = []
+    domains: list[DomainPermission] = []
 
 
 # ---------------------------------------------------------------- users
@@ -381,7 +396,11 @@ class ApiKeyInfo(Struct, array_like=True):
 
 
 class ApiKeyCreateResult(_Discreet, Struct, array_like=True):
-    """Answer to `ApiKeyCreate`. ``secret`` is shown this once; nobody can read it again."""
+    """Answer to `ApiKeyCreate`.
+
+    ``secret`` is the whole key as it is presented, ``ck_ID_SECRET``. It is shown this once; nobody
+    can read it again.
+    """
 
     key: Id
     secret: str
@@ -399,6 +418,8 @@ REQUESTS = (
     AuthDisable,
     AuthStatus,
     AuthInit,
+    Login,
+    Reauthenticate,
     WhoAmI,
     UserAdd,
     UserDelete,

@@ -1,0 +1,282 @@
+"""Who asks: the one place where whatever a request brings along becomes a caller.
+
+In this order: a token or an API key in ``Authorization``, with ``Bearer`` or bare; the cookie of
+the dashboard; the certificate of the connection. What is wrong is refused, and nothing behind it
+is tried. While authentication is off nobody is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from coordinator.api.gate import is_same_origin, is_this_machine
+from coordinator.api.reading import fresh
+from coordinator.api.registry import Caller
+from coordinator.credentials.credentials import Credentials
+from coordinator.credentials.limiter import LoginLimiter
+from coordinator.credentials.proof import Proof, Refused
+from coordinator.tls.names import certificate_names
+from coordinator.wire.command import TokenKeyAdd
+from coordinator_sdk.errors import Conflict, CoordinatorError, PermissionDenied, Unauthenticated
+from coordinator_sdk.protocol.auth import AUTH_FAILED, AUTH_NOT_ENABLED, INVALID_TOKEN, LoginResult
+
+if TYPE_CHECKING:
+    import ssl
+
+    from starlette.requests import Request
+    from starlette.types import Scope
+
+    from coordinator.node.node import Node
+
+audit = logging.getLogger("coordinator.audit")
+
+COOKIE: Final = "coordinator_session"
+CSRF_HEADER: Final = "x-coordinator-csrf"
+SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+NOT_YET: Final = (
+    "authentication is required here and not turned on yet; `coordctl auth init` on the member's "
+    "own machine makes the user root and turns it on"
+)
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Identity:
+    """Tells who asks, and lets people log in.
+
+    Args:
+        node: The member.
+
+    Attributes:
+        credentials: What believes tokens and issues them.
+
+    Raises:
+        WrongKey: A key that the settings name can't be used.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._is_required = node.config.require_auth
+        self._limiter = LoginLimiter(time.monotonic)
+        self.credentials = Credentials(
+            node.config, lambda: node.machine.auth, lambda: node.cluster_id, now_ms, self._share
+        )
+        node.on_tick.append(self.credentials.tick)
+
+    # ------------------------------------------------------------ who asks
+
+    def identify(
+        self,
+        credential: bytes | str,
+        origin: str,
+        connection: ssl.SSLObject | ssl.SSLSocket | None = None,
+    ) -> Caller:
+        """Tell who asks.
+
+        Args:
+            credential: What came as ``Authorization`` or, over gRPC, as ``token``; empty for
+                nothing.
+            origin: Where the client is, ``host:port``.
+            connection: The TLS of the connection, for the client's certificate.
+
+        Returns:
+            The caller; nobody in particular if there is no credential, or authentication is off.
+
+        Raises:
+            Unauthenticated: The credential is wrong, or has expired.
+        """
+        if not self._node.machine.auth.enabled:
+            if self._is_required and not is_this_machine(address_of(origin)):
+                raise Unauthenticated(NOT_YET)
+            return Caller(origin=origin)
+        proof: Proof | None
+        if credential:
+            proof = self._prove(_bare(credential))
+        else:
+            proof = self.credentials.of_certificate(certificate_names(connection))
+        if proof is None:
+            return Caller(origin=origin)
+        return Caller(
+            proof.user, origin, 0, proof.auth_revision, proof.scope, expires_ms=proof.expires_ms
+        )
+
+    def _prove(self, credential: str) -> Proof:
+        try:
+            return self.credentials.prove(credential)
+        except Refused as refused:
+            audit.debug("a credential was refused: %s", refused)
+            raise Unauthenticated(INVALID_TOKEN) from None
+
+    async def identify_surely(
+        self,
+        credential: bytes | str,
+        origin: str,
+        connection: ssl.SSLObject | ssl.SSLSocket | None = None,
+    ) -> Caller:
+        """As `identify`; what is wrong as far as this member knows is looked at again.
+
+        It may not have heard yet of a key or a user that another member has told of.
+        """
+        try:
+            return self.identify(credential, origin, connection)
+        except Unauthenticated:
+            if not self._node.machine.auth.enabled:
+                raise
+            await self._catch_up()
+            return self.identify(credential, origin, connection)
+
+    async def _catch_up(self) -> None:
+        with contextlib.suppress(CoordinatorError):  # Then it goes by what it knows.
+            await fresh(self._node)
+
+    # ------------------------------------------------------------ logins
+
+    async def login(self, user: str, password: str, origin: str) -> LoginResult:
+        """Let somebody prove to be a user by a password.
+
+        Args:
+            user: The user.
+            password: The password.
+            origin: Where the client is, ``host:port``.
+
+        Raises:
+            Conflict: Authentication is off.
+            Unauthenticated: User or password are wrong; nobody is told which.
+            Exhausted: Too many tries have failed, or too many are under way.
+        """
+        auth = self._node.machine.auth
+        if not auth.enabled:
+            await self._catch_up()
+            auth = self._node.machine.auth
+        if not auth.enabled:
+            raise Conflict(AUTH_NOT_ENABLED)
+        address = address_of(origin)
+        try:
+            self._limiter.admit(user, address)
+        except CoordinatorError:
+            self._note(user, origin, "too many failures")
+            raise
+        is_right, revision = await self._compare(user, password)
+        if not is_right:
+            self._note(user, origin, "refused")
+            raise Unauthenticated(AUTH_FAILED)
+        self._limiter.succeeded(user, address)
+        self._note(user, origin, "ok")
+        token, expires_ms = await self.credentials.issue(user, revision)
+        return LoginResult(token, user, expires_ms, revision, now_ms())
+
+    async def _compare(self, user: str, password: str) -> tuple[bool, int]:
+        """Compare a password; also by what other members know, if it does not fit here."""
+        fits = self.credentials.passwords.fits
+        auth = self._node.machine.auth
+        revision, kept = auth.revision, self._kept(user)
+        if await fits(user, password, kept):
+            return True, revision
+        await self._catch_up()
+        now = self._kept(user)
+        revision = self._node.machine.auth.revision
+        return now != kept and await fits(user, password, now), revision
+
+    def _kept(self, user: str) -> str:
+        found = self._node.machine.auth.users.get(user)
+        return "" if found is None or found.no_password else found.password_hash
+
+    def _note(self, user: str, origin: str, result: str) -> None:
+        # A name that nobody has may be a password in the wrong place.
+        name = repr(user) if user in self._node.machine.auth.users else "(unknown)"
+        audit.info("login user=%s origin=%s result=%s", name, origin, result)
+
+    async def _share(self, name: str, secret: bytes) -> None:
+        await self._node.execute(TokenKeyAdd(name, secret))
+
+
+def now_ms() -> int:
+    """Give Unix time."""
+    return time.time_ns() // 1_000_000
+
+
+def address_of(origin: str) -> str:
+    """Take the port off ``host:port``."""
+    return origin.rpartition(":")[0]
+
+
+def _bare(credential: bytes | str) -> str:
+    text = credential.decode("latin-1") if isinstance(credential, bytes) else credential
+    text = text.strip()
+    if text[:7].lower() == "bearer ":
+        text = text[7:].lstrip()
+    return text
+
+
+# ---------------------------------------------------------------- what HTTP brings along
+
+
+def credential_of(headers: Headers, method: str) -> str:
+    """Find the credential among the headers of a request.
+
+    Args:
+        headers: The headers, their names in small letters.
+        method: The method: one that changes something needs more than a cookie, which browsers
+            also send for other pages. ``WEBSOCKET`` for an upgrade.
+
+    Raises:
+        Unauthenticated: There are several.
+        PermissionDenied: It is a cookie, and a page of another origin may have sent the request.
+    """
+    found = [value for name, value in headers if name == b"authorization"]
+    if len(found) > 1:
+        raise Unauthenticated("authorization: there must be one")
+    if found:
+        return found[0].decode("latin-1")
+    cookie = _cookie(headers)
+    if cookie and method not in SAFE_METHODS:
+        _check_page(headers, method)
+    return cookie
+
+
+def _cookie(headers: Headers) -> str:
+    wanted = f"{COOKIE}="
+    for name, value in headers:
+        if name == b"cookie":
+            for part in value.decode("latin-1").split(";"):
+                if part.strip().startswith(wanted):
+                    return part.strip().removeprefix(wanted)
+    return ""
+
+
+def _check_page(headers: Headers, method: str) -> None:
+    told = {name: value.decode("latin-1") for name, value in headers}
+    if not is_same_origin(told.get(b"origin", ""), told.get(b"host", "")):
+        raise PermissionDenied(
+            "origin: a cookie needs the Origin of a page of this member", field="origin"
+        )
+    if method != "WEBSOCKET" and told.get(CSRF_HEADER.encode()) != "1":
+        raise PermissionDenied(f"{CSRF_HEADER}: a cookie needs it, as 1", field=CSRF_HEADER)
+
+
+def origin_of(scope: Scope) -> str:
+    """Tell where the client of a request is, ``host:port``."""
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client else ""
+
+
+def tls_of(scope: Scope) -> ssl.SSLObject | None:
+    """Give the TLS of the connection that a request came on; None if it has none."""
+    found: ssl.SSLObject | None = scope.get("state", {}).get("tls")
+    return found
+
+
+async def caller_of(request: Request) -> Caller:
+    """Tell who makes a request.
+
+    Raises:
+        Unauthenticated: What it brings along to prove it is wrong.
+        PermissionDenied: It comes from a page that may not send it.
+    """
+    scope = request.scope
+    identity: Identity = request.app.state.serving.identity
+    credential = credential_of(scope["headers"], scope["method"])
+    return await identity.identify_surely(credential, origin_of(scope), tls_of(scope))
