@@ -106,7 +106,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     app.state.node, app.state.dispatcher = node, dispatcher
     app.state.serving, app.state.metrics = serving, metrics
     app.state.backups = backups
-    app.state.pages = Pages(page_folder())
+    app.state.pages = Pages(page_folder)
     for router in (
         keyspace_http.routes().router,
         keyspace_http.lease_routes().router,

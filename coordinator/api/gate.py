@@ -3,13 +3,14 @@
 A web page that an operator has open can make the browser send requests anywhere. Two checks
 keep it out: the ``Host`` must be an address or a known name, so that a foreign name that was
 made to resolve to this machine (DNS rebinding) is refused; and an ``Origin``, which browsers
-add to WebSockets and to requests that change something, must be that same host, or allowed.
+add to WebSockets and to requests that change something, must be that same host, another member
+of the cluster (its dashboard goes on here when that member is gone), or allowed.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from coordinator.config import Config, parse_url
 from coordinator_sdk.errors import InvalidRequest, NotApplied, PermissionDenied
@@ -49,9 +50,15 @@ def is_same_origin(origin: str, host: str) -> bool:
 
 
 class Gate:
-    """Knows the names of this member and the web pages that may use it."""
+    """Knows the names of this member and the web pages that may use it.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: Names the hosts and origins that are allowed.
+        members: Gives the client URLs of the members.
+    """
+
+    def __init__(self, config: Config, members: Callable[[], Iterable[str]] = tuple) -> None:
+        self._members = members
         urls = (*config.listen_client_urls, *config.advertise_client_urls)
         self._hosts = {"localhost", *(parse_url(url).host.lower() for url in urls)}
         self._hosts |= {host.lower() for host in config.allowed_hosts}
@@ -90,5 +97,7 @@ class Gate:
 
     def _trusts(self, origin: str, host: str) -> bool:
         if origin in self._origins or "*" in self._origins:
+            return True
+        if any(origin == url.lower().rstrip("/") for url in self._members()):
             return True
         return is_same_origin(origin, host)

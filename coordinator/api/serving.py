@@ -99,7 +99,7 @@ class Serving:
         self.node = node
         self.dispatcher = dispatcher
         self.census = census
-        self.gate = Gate(config)
+        self.gate = Gate(config, self._member_urls)
         self.identity = identity
         self.limits = limits
         self.decoders = {
@@ -116,6 +116,10 @@ class Serving:
         """Give every connection that may have streams."""
         answers = [one for one in self.http_streams if isinstance(one, Connection)]
         return [*self.websockets, *answers]
+
+    def _member_urls(self) -> list[str]:
+        members = self.node.machine.members.values()
+        return [url for member in members for url in member.client_urls]
 
     def _send_away(self) -> None:
         """Send the clients to other members: here is no leader, and perhaps there is one there.
