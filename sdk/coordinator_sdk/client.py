@@ -10,6 +10,7 @@ from ._connection import Connection
 from ._endpoints import DEFAULT_ENDPOINT, Endpoint, RetryPolicy, parse_endpoint
 from ._identity import Prover
 from ._tls import Trust
+from .auth import Auth
 from .cluster import Cluster
 from .credentials import TLS, Credential, credential_of, tls_of
 from .discovery import Discovery
@@ -65,6 +66,7 @@ class Client:
         topics: Durable publish and subscribe.
         discovery: Tokens for clusters to be.
         cluster: Members and their state.
+        auth: Users, roles, permissions and API keys.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Client:
         self.topics = Topics(link, namespace)
         self.discovery = Discovery(link, namespace)
         self.cluster = Cluster(link)
+        self.auth = Auth(link)
 
     async def connect(self) -> Self:
         """Connect; does nothing if that has happened already.

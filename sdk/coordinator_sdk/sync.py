@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+from . import auth as _auth
 from . import client as _client
 from . import cluster as _cluster
 from . import discovery as _discovery
@@ -353,6 +354,35 @@ class Cluster(Face[_cluster.Cluster]):
     ping = blocking(_cluster.Cluster.ping)
 
 
+class Auth(Face[_auth.Auth]):
+    """See `coordinator_sdk.auth.Auth`."""
+
+    init = blocking(_auth.Auth.init)
+    enable = blocking(_auth.Auth.enable)
+    disable = blocking(_auth.Auth.disable)
+    status = blocking(_auth.Auth.status)
+    whoami = blocking(_auth.Auth.whoami)
+    add_user = blocking(_auth.Auth.add_user)
+    delete_user = blocking(_auth.Auth.delete_user)
+    change_password = blocking(_auth.Auth.change_password)
+    set_certificate_names = blocking(_auth.Auth.set_certificate_names)
+    grant_role = blocking(_auth.Auth.grant_role)
+    revoke_role = blocking(_auth.Auth.revoke_role)
+    user = blocking(_auth.Auth.user)
+    users = blocking(_auth.Auth.users)
+    add_role = blocking(_auth.Auth.add_role)
+    delete_role = blocking(_auth.Auth.delete_role)
+    allow_keys = blocking(_auth.Auth.allow_keys)
+    disallow_keys = blocking(_auth.Auth.disallow_keys)
+    allow = blocking(_auth.Auth.allow)
+    disallow = blocking(_auth.Auth.disallow)
+    role = blocking(_auth.Auth.role)
+    roles = blocking(_auth.Auth.roles)
+    create_key = blocking(_auth.Auth.create_key)
+    revoke_key = blocking(_auth.Auth.revoke_key)
+    keys = blocking(_auth.Auth.keys)
+
+
 class Client(Face[_client.Client]):
     """A client for ordinary threads; any number of them may share it.
 
@@ -390,6 +420,7 @@ class Client(Face[_client.Client]):
         self.topics = Topics(self._portal, inner.topics)
         self.discovery = Discovery(self._portal, inner.discovery)
         self.cluster = Cluster(self._portal, inner.cluster)
+        self.auth = Auth(self._portal, inner.auth)
 
     connected = Attribute(bool)
     endpoint = Attribute(str)
