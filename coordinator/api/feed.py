@@ -44,6 +44,8 @@ class Feed:
         self._dispatcher: Dispatcher | None = None
         self._watchers: dict[FeedStream, None] = {}
         self._next_at = 0.0
+        self._own = ClusterStatusResult(0, 0, "", "", 0, "", 0, 0, 0, 0, 0, 0, 0, 0)
+        self._has_asked = False
         self._seen: tuple[int, int, int] = (0, 0, 0)
         self._led_at = self._clock()
         self._probed_at: float | None = None
@@ -91,15 +93,22 @@ class Feed:
         if not self._watchers:
             return
         seen = (lead, node.term, node.machine.members_version)
-        if now >= self._next_at or seen != self._seen:
+        if self._has_asked or seen != self._seen:
             self._seen = seen
-            self._next_at = now + INTERVAL_SECONDS
+            self._has_asked = False
             self._deliver(self._watchers)
+        elif now >= self._next_at:
             self._ask()
 
     def _ask(self) -> None:
-        """Ask the others for the next sample, and a quorum for the time that it takes."""
+        """Ask the others for the next sample, and a quorum for the time that it takes.
+
+        The answers are there with the next tick; what this member tells is of the same moment.
+        """
         node = self._node
+        self._next_at = self._clock() + INTERVAL_SECONDS
+        self._has_asked = True
+        self._own = self.status()
         node.group.standings.ask(one for one in node.machine.members if one != node.member_id)
         if self._probed_at is None:
             self._probed_at = self._clock()
@@ -130,7 +139,7 @@ class Feed:
         for info in node.members():
             told = heard.get(info.member)
             if info.member == node.member_id:
-                members.append(MemberStanding(info, 0, 0, self.status()))
+                members.append(MemberStanding(info, 0, 0, self._own))
             elif told is None:
                 members.append(MemberStanding(info))
             else:
