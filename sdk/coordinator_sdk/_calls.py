@@ -93,12 +93,14 @@ class Unproven:
         calls: Those that wait for it.
         is_asked: Whether somebody should see to it.
         is_wanted: Tells whether a refusal means that, and something can be done about it.
+        advised: Gives a refusal with what mends it.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.is_asked = False
         self.is_wanted: Callable[[CoordinatorError], bool] = lambda error: False
+        self.advised: Callable[[CoordinatorError], CoordinatorError] = lambda error: error
 
     def wants(self, error: CoordinatorError) -> bool:
         """Whether a refusal means that; it is then seen to."""

@@ -148,6 +148,11 @@ class Prover:
         auth = self._auth
         return isinstance(auth, Password) or (isinstance(auth, Token) and callable(auth.token))
 
+    @property
+    def token(self) -> str:
+        """What was proved with, or given for it; empty for nothing."""
+        return self._token
+
     def headers(self) -> dict[str, str]:
         """Give what a plain HTTP request carries to be this client's."""
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
@@ -158,7 +163,7 @@ class Prover:
             return error
         advice = _ADVICE[type(self._auth)]
         return Unauthenticated(
-            f"{error.message}: {advice}", **{**error.details, "reply": error.message}
+            f"{error.message}; {advice}", **{**error.details, "reply": error.message}
         )
 
     def is_wanted(self, error: CoordinatorError) -> bool:

@@ -16,7 +16,7 @@ from ._clock import now
 from ._identity import ANSWERS
 from ._modes import BEAT
 from ._version import __version__
-from .errors import CoordinatorError
+from .errors import CoordinatorError, Unauthenticated
 from .protocol.cluster import HelloResult
 from .protocol.codec import MSGPACK
 
@@ -58,6 +58,7 @@ class Proving:
         self._failure: CoordinatorError | None = None
         self._failures, self._quiet_until = 0, 0.0
         session.unproven.is_wanted = prover.is_wanted
+        session.unproven.advised = prover.advised
 
     async def introduce(self, socket: WebSocket, proof: Proof | None) -> HelloResult:
         """Exchange proof and greeting on a new connection.
@@ -76,8 +77,6 @@ class Proving:
             try:
                 if proof is None or await self._proved(proof, proved, sent_at):
                     return await greeting
-            except CoordinatorError as error:
-                raise prover.advised(error) from None
             finally:
                 proved.cancel()
                 greeting.cancel()
@@ -109,12 +108,12 @@ class Proving:
         if self._task is not None or not (unproven.is_asked or self._prover.is_due(at)):
             return
         if unproven.is_asked and self._failure is not None and at < self._quiet_until:
-            unproven.is_asked = False
-            self._session.proved(self._failure)
-        else:
-            unproven.is_asked = False
-            loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._again(), name="coordinator-proof")
+            if isinstance(self._failure, Unauthenticated):
+                self._session.proved(self._failure)
+            return
+        unproven.is_asked = False
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._again(), name="coordinator-proof")
 
     async def _again(self) -> None:
         prover, failure = self._prover, None
@@ -127,7 +126,7 @@ class Proving:
                 self._wake()
                 await self._proved(proof, proved, sent_at)
         except CoordinatorError as error:
-            failure = prover.advised(error)
+            failure = error
         self._task = None
         if failure is not None:
             self._failures += 1
@@ -135,7 +134,10 @@ class Proving:
             self._quiet_until = now() + self._policy.pause(self._failures, random.random)
             prover.postpone(self._quiet_until, failure)
         if self._session.greeted:
-            self._session.proved(failure)
+            if failure is None or isinstance(failure, Unauthenticated):
+                self._session.proved(failure)
+            else:  # It may go better later: what waits goes on waiting.
+                self._session.unproven.is_asked = bool(self._session.unproven.calls)
         self._wake()
 
     def stop(self) -> None:

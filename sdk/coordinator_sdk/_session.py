@@ -298,7 +298,7 @@ class Session:
                 self.grant(stream, due)
 
     def _failure(self, item: Failure, now: float) -> None:
-        error = told_error(item.code, item.message, item.details)
+        error = self.unproven.advised(told_error(item.code, item.message, item.details))
         call = self._calls.get(item.id)
         if call is None:
             stream = self._streams.pop(item.id, None)

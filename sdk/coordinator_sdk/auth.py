@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from ._connection import Connection, decoder
 from ._keys import key_range
 from ._modes import CHANGE, READ
-from .errors import InvalidRequest
+from .errors import Conflict, InvalidRequest
 from .protocol.auth import (
+    AUTH_NOT_ENABLED,
     Access,
     ApiKeyCreate,
     ApiKeyCreateResult,
@@ -118,6 +119,18 @@ class Auth:
     async def whoami(self) -> Identity:
         """Tell whom the cluster takes this client for; a user without a name is nobody."""
         return await self._link.call(WhoAmI(), _IDENTITY)
+
+    async def token(self) -> str:
+        """Give the bearer token or API key that this client goes by, for requests over HTTP.
+
+        `whoami` tells when it expires.
+
+        Raises:
+            Conflict: It goes by none: it has no credential, or authentication is off.
+        """
+        if not (token := self._link.prover.token):
+            raise Conflict(AUTH_NOT_ENABLED)
+        return token
 
     # ------------------------------------------------------------- users
 

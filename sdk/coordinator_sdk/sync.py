@@ -362,6 +362,7 @@ class Auth(Face[_auth.Auth]):
     disable = blocking(_auth.Auth.disable)
     status = blocking(_auth.Auth.status)
     whoami = blocking(_auth.Auth.whoami)
+    token = blocking(_auth.Auth.token)
     add_user = blocking(_auth.Auth.add_user)
     delete_user = blocking(_auth.Auth.delete_user)
     change_password = blocking(_auth.Auth.change_password)
