@@ -33,7 +33,6 @@ from coordinator.api.pages import Pages, page_folder
 from coordinator.api.registry import DomainApi
 from coordinator.api.serving import Census, Serving
 from coordinator.etcd.gateway import Gateway
-from coordinator.etcd.identity import identify
 from coordinator.etcd.services import http2
 from coordinator.etcd.services import services as etcd_services
 from coordinator.metrics import Metrics
@@ -88,9 +87,9 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     feed.count(dispatcher)
     serving = Serving(node, dispatcher, config, limits, census, identity)
     backups = maintenance.Backups(node)
-    served = etcd_services(node, limits, backups)
+    served = etcd_services(node, limits, backups, identity)
     serving.http2 = http2(serving, served)
-    gateway = Gateway(serving, served, identify)
+    gateway = Gateway(serving, served)
     metrics = Metrics()
     health.register(metrics, serving)
     app = _Application(

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from coordinator.api.limits import Limits
 from coordinator.etcd.messages import HeaderMessage, Message, Method
+from coordinator.etcd.permits import Streams, in_manner_of
 from coordinator.etcd.status import StatusError, status_of
 from coordinator.node.node import Node
 from coordinator_sdk.errors import CoordinatorError
 
 if TYPE_CHECKING:
     from coordinator.api.registry import Caller
-
 
 logger = logging.getLogger("coordinator.etcd")
 
@@ -45,11 +45,13 @@ class Call:
     Attributes:
         caller: Who asks.
         is_closed: Whether it has ended; what is sent from then on is lost.
+        doubt: Why its token proves nothing, for calls that go on all the same.
     """
 
-    __slots__ = ("caller", "is_closed")
+    __slots__ = ("caller", "doubt", "is_closed")
 
     caller: Caller
+    doubt: StatusError | None
     is_closed: bool
 
     @property
@@ -95,9 +97,9 @@ class Served:
     converse: Converse | None = None
 
 
-def ending(error: BaseException) -> StatusError:
+def ending(error: BaseException, path: str) -> StatusError:
     """Give the status with which a call ends that failed so; what should not happen is logged."""
-    status = status_of(error)
+    status = in_manner_of(path, status_of(error))
     if not isinstance(error, StatusError | CoordinatorError):
         logger.error("a call broke: %r", error, exc_info=error)
     return status
@@ -171,8 +173,10 @@ class Shared:
         node: The member.
         headers: Writes the headers of answers.
         limits: What a client may ask.
+        streams: Those that are open.
     """
 
     node: Node
     headers: Headers
     limits: Limits
+    streams: Streams

@@ -12,6 +12,7 @@ from coordinator.etcd import translate
 from coordinator.etcd.messages import METHODS
 from coordinator.etcd.recipes import Recipe, prefix_end
 from coordinator.etcd.status import NO_ELECTION_LEADER, NOT_ELECTED, told
+from coordinator_sdk.errors import CoordinatorError
 from coordinator_sdk.protocol.kv import (
     Compare,
     CompareResult,
@@ -41,6 +42,7 @@ class Elections:
     def __init__(self, shared: Shared) -> None:
         self.node = shared.node
         self.headers = shared.headers
+        self.open = shared.streams
 
     def calls(self) -> Mapping[str, Unary]:
         """Give the unary calls of the service by path."""
@@ -121,12 +123,13 @@ class _Observation:
     def __init__(self, elections: Elections, call: Call) -> None:
         self._elections = elections
         self._call = call
-        self._is_begun = False
+        self._name: bytes | None = None
+        elections.open.add(self)
 
     def received(self, message: Message) -> None:
         """Begin."""
-        if not self._is_begun:
-            self._is_begun = True
+        if self._name is None:
+            self._name = message.name
             self._call.spawn(self._observe(message.name))
 
     def half_closed(self) -> None:
@@ -134,6 +137,17 @@ class _Observation:
 
     def cancelled(self) -> None:
         """The task ends with the call."""
+        self._elections.open.remove(self)
+
+    def judge(self) -> int:
+        """End if the caller may not look any more."""
+        if self._name is not None:
+            try:
+                recipe = Recipe(self._elections.node, self._call.caller, self._name)
+                recipe.judge()
+            except CoordinatorError as error:
+                self._call.fail(error)
+        return 1
 
     async def _observe(self, name: bytes) -> None:
         """Send each leader, and everything it proclaims, until the client has enough."""

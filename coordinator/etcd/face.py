@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from coordinator.etcd.calls import Served
     from coordinator.etcd.headers import Head
     from coordinator.etcd.http2 import Http2Connection
-    from coordinator.etcd.identity import Identify
 
 
 class GrpcFace:
@@ -22,12 +21,10 @@ class GrpcFace:
 
     Args:
         served: Every call by its path.
-        identify: Says who asks.
     """
 
-    def __init__(self, served: Mapping[str, Served], identify: Identify) -> None:
+    def __init__(self, served: Mapping[str, Served]) -> None:
         self._served = served
-        self._identify = identify
         self._needing: WeakSet[GrpcStream] = WeakSet()
 
     def leaderless(self) -> None:
@@ -53,7 +50,7 @@ class GrpcFace:
             stream.fail(StatusError(Code.UNIMPLEMENTED, self._unknown(head.path)))
         else:
             try:
-                stream.begin(head, self._identify)
+                stream.begin(head)
                 if served.converse is not None and fields.get(b"hasleader") == b"true":
                     self._needing.add(stream)
             except Exception as error:

@@ -9,9 +9,14 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from coordinator.api.identity import origin_of, tls_of
+from coordinator.api.registry import Caller
 from coordinator.etcd import jsonform
+from coordinator.etcd.asking import identify_surely
 from coordinator.etcd.calls import Call, Conversation, Served, ending, guarded
-from coordinator.etcd.status import Code, StatusError
+from coordinator.etcd.permits import OPEN, TOLD_LATER
+from coordinator.etcd.status import Code, StatusError, status_of
+from coordinator_sdk.errors import CoordinatorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -20,8 +25,6 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from coordinator.api.serving import Serving
-    from coordinator.etcd.identity import Identify
-    from coordinator_sdk.errors import CoordinatorError
 
 PREFIXES: Final = ("/v3", "/v3beta")
 UNREAD_BYTES: Final = 1 << 20
@@ -111,9 +114,11 @@ ROUTES: Final = _OTHERS | {
 class GatewayCall(Call):
     """One request."""
 
-    __slots__ = ("_deferred", "_is_lost", "_tasks", "_unread", "_wake", "error", "is_over", "items")
+    __slots__ = ("_deferred", "_path", "_tasks", "_unread", "_wake", "error", "is_over", "items")
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.doubt = None
         self.is_closed = False
         self.is_over = False
         self.error: StatusError | None = None
@@ -148,7 +153,7 @@ class GatewayCall(Call):
     def fail(self, error: BaseException) -> None:
         """End the call with the status of an error."""
         if not self.is_over:
-            self.error = ending(error)
+            self.error = ending(error, self._path)
             self.finish()
 
     def stop(self, error: CoordinatorError) -> None:
@@ -196,13 +201,12 @@ class Gateway:
     Args:
         serving: What all connections share.
         served: Every call by its path.
-        identify: Says who asks.
     """
 
-    def __init__(self, serving: Serving, served: Mapping[str, Served], identify: Identify) -> None:
+    def __init__(self, serving: Serving, served: Mapping[str, Served]) -> None:
         self._serving = serving
         self._node = serving.node
-        self._identify = identify
+        self._identity = serving.identity
         self._routes = {route: served[path] for route, path in ROUTES.items()}
 
     @staticmethod
@@ -231,12 +235,10 @@ class Gateway:
     async def _serve(
         self, served: Served, scope: Scope, body: bytes, receive: Receive, send: Send
     ) -> None:
-        call = GatewayCall()
+        call = GatewayCall(served.method.path)
         conversation: Conversation | None = None
         try:
-            client = scope.get("client")
-            origin = f"{client[0]}:{client[1]}" if client else ""
-            call.caller = self._identify(_token(scope), origin)
+            await self._identify(call, served.method.path, scope)
             if served.unary is not None:
                 served.unary(call, jsonform.from_json(served.method.request, body))
             else:
@@ -261,6 +263,19 @@ class Gateway:
                 conversation.cancelled()
         if answering.done() and not answering.cancelled():
             answering.result()
+
+    async def _identify(self, call: GatewayCall, path: str, scope: Scope) -> None:
+        """Note who makes the call."""
+        origin = origin_of(scope) or "local"
+        try:
+            call.caller = await identify_surely(
+                self._node, self._identity, _token(scope), origin, tls_of(scope)
+            )
+        except CoordinatorError as error:
+            if path not in OPEN and path not in TOLD_LATER:
+                raise
+            call.caller = Caller(origin=origin)
+            call.doubt = status_of(error) if path in TOLD_LATER else None
 
     async def _respond(self, served: Served, call: GatewayCall, send: Send) -> None:
         payload = await call.item()

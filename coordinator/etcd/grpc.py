@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError
 
+from coordinator.api.registry import Caller
 from coordinator.etcd import answering, frames
 from coordinator.etcd.calls import Call, Conversation, Served, ending, guarded
 from coordinator.etcd.frames import STREAM_WINDOW, H2Error
-from coordinator.etcd.status import STOPPED, Code, StatusError, told
+from coordinator.etcd.permits import OPEN, TOLD_LATER
+from coordinator.etcd.status import STOPPED, Code, StatusError, status_of, told
+from coordinator_sdk.errors import CoordinatorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from coordinator.etcd.calls import Unary
     from coordinator.etcd.headers import Head
     from coordinator.etcd.http2 import Http2Connection
-    from coordinator.etcd.identity import Identify
 
 MESSAGE_OVERHEAD_BYTES: Final = 512 << 10
 """What a message may be larger than a request, as with etcd."""
@@ -39,6 +42,7 @@ class GrpcStream(Call):
         "_connection",
         "_content_length",
         "_conversation",
+        "_credential",
         "_deadline",
         "_has_headers",
         "_id_bytes",
@@ -78,22 +82,31 @@ class GrpcStream(Call):
         self._trailers: bytes | None = None
         self._tasks: set[asyncio.Task[None]] | None = None
 
-    def begin(self, head: Head, identify: Identify) -> None:
+    def begin(self, head: Head) -> None:
         """Look at the headers: who asks, for what, and for how long."""
         fields = head.fields
         if b"content-length" in fields:
             text = fields[b"content-length"]
             self._content_length = int(text) if text.isdigit() and len(text) < 19 else 0
-        self.caller = identify(
-            fields.get(b"token") or fields.get(b"authorization") or b"", self._connection.address
-        )
         served = self._served
         assert served is not None
+        self._identify(served.method.path, fields.get(b"token") or fields.get(b"authorization"))
         if head.timeout_s is not None:
             loop = asyncio.get_running_loop()
             self._deadline = loop.call_later(head.timeout_s, self._expire)
         if served.converse is not None:
             self._conversation = served.converse(self)
+
+    def _identify(self, path: str, credential: bytes | None) -> None:
+        """Note who makes the call. One whose credential seems wrong is asked for again later."""
+        asking = self._connection.asking
+        self.doubt = None
+        try:
+            self.caller = asking.caller(credential or b"", asyncio.get_running_loop().time())
+        except CoordinatorError as error:
+            self.caller = Caller(origin=asking.origin)
+            self.doubt = None if path in OPEN else status_of(error)
+            self._credential = credential or b""
 
     # ------------------------------------------------------------- what comes in
 
@@ -177,6 +190,8 @@ class GrpcStream(Call):
         served = self._served
         assert served is not None
         if self._conversation is not None:
+            if self.doubt is not None and served.method.path not in TOLD_LATER:
+                raise self.doubt
             self._conversation.received(self._parsed(served, payload))
         elif self.is_served:
             raise StatusError(Code.INTERNAL, "grpc: more than one message of a unary call")
@@ -186,7 +201,16 @@ class GrpcStream(Call):
     def _ask(self, served: Served, payload: bytes) -> None:
         self.is_served = True
         assert served.unary is not None
-        served.unary(self, self._parsed(served, payload))
+        message = self._parsed(served, payload)
+        if self.doubt is None:
+            served.unary(self, message)
+        else:
+            self.spawn(self._ask_surely(served.unary, message))
+
+    async def _ask_surely(self, unary: Unary, message: Any) -> None:
+        """Serve a call whose credential this member did not believe: it may know more by now."""
+        self.caller = await self._connection.asking.surely(self._credential)
+        unary(self, message)
 
     def _parsed(self, served: Served, payload: bytes) -> Any:
         try:
@@ -313,7 +337,8 @@ class GrpcStream(Call):
     def fail(self, error: BaseException) -> None:
         """End the call with the status of an error."""
         self._settle()
-        self._finish(answering.trailers(ending(error)))
+        path = self._served.method.path if self._served is not None else ""
+        self._finish(answering.trailers(ending(error, path)))
 
     def _finish(self, trailers: bytes) -> None:
         if self.is_closed or self._trailers is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from coordinator.api.protocol import HTTP2_PREFACE, part_with
 from coordinator.etcd import frames
+from coordinator.etcd.asking import Asking
 from coordinator.etcd.frames import ConnectionBroken, H2Error, StreamBroken
 from coordinator.etcd.headers import Head, HeadReader, check_trailers
 from coordinator.etcd.outgoing import PATIENCE, RESETS, WRITE_HIGH_BYTES, Outgoing, Stream
@@ -69,6 +70,7 @@ class Http2Connection(Outgoing):
             self._host = str(peer[0])
             self.address = f"{peer[0]}:{peer[1]}"
         self._everyone.add(self)
+        self.asking = Asking(self.node, self._serving.identity, transport, self.address)
         self._timer = self._loop.call_later(self.limits.header_s, self._no_settings)
         self._receive_window = CONNECTION_WINDOW
         self.transport.write(

@@ -6,8 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from coordinator.api.keyspace import is_large_range, read_in_slices
+from coordinator.api.permits import authorize
 from coordinator.api.reading import filled
 from coordinator.etcd import translate
+from coordinator.etcd.permits import propose
 from coordinator.etcd.status import Code, StatusError, told
 from coordinator.keyspace import PendingRange, check, only_reads
 from coordinator.replica.commands import is_large
@@ -81,10 +83,7 @@ class KV:
             raise told("etcdserver: request is too large")
 
     def _propose(self, call: Call, op: Any) -> None:
-        caller = call.caller
-        self._node.propose(
-            op, done=partial(self._applied, call), actor=caller.actor, origin=caller.origin
-        )
+        propose(self._node, call.caller, op, partial(self._applied, call))
 
     def _applied(self, call: Call, outcome: Outcome) -> None:
         """Answer a change. Runs inside the node's turn: it must not raise."""
@@ -142,6 +141,7 @@ class KV:
             return
         try:
             keyspace = self._node.keyspace
+            authorize(self._node, call.caller, op)
             if is_large_range(keyspace, op):
                 call.spawn(self._large_range(call, op))
                 return
@@ -164,6 +164,7 @@ class KV:
             call.fail(error)
             return
         try:
+            authorize(self._node, call.caller, op)
             result, pending = self._node.keyspace.read_txn(op)
             if pending:
                 call.spawn(self._fill_txn(call, result, pending))

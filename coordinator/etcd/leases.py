@@ -6,13 +6,23 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING
 
+from coordinator.api.permits import authorize, shown
 from coordinator.etcd.calls import varint
 from coordinator.etcd.messages import METHODS
+from coordinator.etcd.permits import propose
 from coordinator.etcd.status import TTL_TOO_LARGE, told
 from coordinator.keyspace import PLAIN
 from coordinator.keyspace.leases import SESSION, TTL_MS_MAX
 from coordinator_sdk.errors import CoordinatorError, error_from_wire
-from coordinator_sdk.protocol.kv import LeaseGrant, LeaseRevoke
+from coordinator_sdk.protocol.kv import (
+    LeaseGrant,
+    LeaseInfo,
+    LeaseKeepAlive,
+    LeaseList,
+    LeaseListResult,
+    LeaseRevoke,
+    LeaseTimeToLive,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +80,7 @@ class Leases:
             lease, ttl_ms = outcome.result.lease, outcome.result.ttl_ms
             call.reply(self.headers.now() + _ID + _int64(lease) + _TTL + _int64(ttl_ms // 1000))
 
-        self.node.propose(body, done=done, actor=call.caller.actor, origin=call.caller.origin)
+        propose(self.node, call.caller, body, done)
 
     def _revoke(self, call: Call, m: Message) -> None:
         def done(outcome: Outcome) -> None:
@@ -80,18 +90,22 @@ class Leases:
                 call.reply(self.headers.at(outcome.revision))
 
         body = LeaseRevoke(max(m.ID, 0))
-        self.node.propose(body, done=done, actor=call.caller.actor, origin=call.caller.origin)
+        propose(self.node, call.caller, body, done)
 
     def _time_to_live(self, call: Call, m: Message) -> None:
         lease_id, wants_keys = m.ID, m.keys
 
         def ready(error: CoordinatorError | None) -> None:
-            if error is not None:
-                call.fail(error)
-            elif self.node.keyspace.leases.get(lease_id, PLAIN) is None:
-                unknown(self)
-            else:
-                self.node.look([lease_id], found)
+            try:
+                if error is not None:
+                    raise error
+                authorize(self.node, call.caller, LeaseTimeToLive(lease_id, wants_keys))
+                if self.node.keyspace.leases.get(lease_id, PLAIN) is None:
+                    unknown(self)
+                else:
+                    self.node.look([lease_id], found)
+            except CoordinatorError as refused:
+                call.fail(refused)
 
         def found(left: list[int] | CoordinatorError) -> None:
             if isinstance(left, CoordinatorError):
@@ -114,14 +128,19 @@ class Leases:
 
     def _leases(self, call: Call, m: Message) -> None:
         def ready(error: CoordinatorError | None) -> None:
-            if error is not None:
-                call.fail(error)
-                return
-            leases = [one.id for one in self.node.keyspace.leases.list(PLAIN)]
-            if leases:
-                self.node.look(leases, partial(found, leases))
-            else:
-                found([], [])
+            try:
+                if error is not None:
+                    raise error
+                listed = [LeaseInfo(one.id) for one in self.node.keyspace.leases.list(PLAIN)]
+                result = LeaseListResult(listed)
+                shown(self.node, call.caller, LeaseList(), result)
+                leases = [one.lease for one in result.leases]
+                if leases:
+                    self.node.look(leases, partial(found, leases))
+                else:
+                    found([], [])
+            except CoordinatorError as refused:
+                call.fail(refused)
 
         def found(leases: list[int], left: list[int] | CoordinatorError) -> None:
             if isinstance(left, CoordinatorError):
@@ -151,6 +170,7 @@ class _Renewals:
         if self._under_way >= KEEPALIVES_MAX:
             raise told("etcdserver: too many requests")
         leases, lease = self._leases, message.ID
+        authorize(leases.node, self._call.caller, LeaseKeepAlive([lease]))
         # The header is that of the moment before the renewal.
         header = leases.headers.now()
         known = leases.node.keyspace.leases.get(lease)

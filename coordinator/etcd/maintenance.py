@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.api.health import ETCD_VERSION
 from coordinator.api.maintenance import CHUNK_BYTES, Backups
+from coordinator.api.permits import require_root
 from coordinator.etcd.messages import METHODS
+from coordinator.etcd.permits import propose, require_operator
 from coordinator.etcd.status import NO_LEADER, NOT_LEADER, Code, StatusError, told
 from coordinator.wire.command import AlarmSet
 from coordinator_sdk.errors import CoordinatorError, error_from_wire
@@ -81,6 +83,7 @@ class Maintenance:
 
     def _alarm(self, call: Call, m: Message) -> None:
         if m.action == _GET:
+            # For everybody, as with etcd: /health tells the same.
 
             def ready(error: CoordinatorError | None) -> None:
                 if error is not None:
@@ -105,7 +108,7 @@ class Maintenance:
                 self._tell_alarms(call, m, concerned)
 
         body = AlarmSet(m.memberID, name, m.action == _ACTIVATE)
-        self.node.propose(body, done=done, actor=call.caller.actor, origin=call.caller.origin)
+        propose(self.node, call.caller, body, done)
 
     def _tell_alarms(self, call: Call, m: Message, alarms: list[tuple[int, str]]) -> None:
         answer = _response("Alarm")
@@ -116,15 +119,18 @@ class Maintenance:
         call.reply(answer.SerializeToString())
 
     def _defragment(self, call: Call, m: Message) -> None:
+        require_operator(self.node, call.caller)
         # The state database reuses its pages by itself; there is nothing to be done beside it.
         call.reply(b"")
 
     # ------------------------------------------------------------- hashes
 
     def _hash(self, call: Call, m: Message) -> None:
+        require_operator(self.node, call.caller)
         call.spawn(self._hashed(call, 0, "Hash"))
 
     def _hash_kv(self, call: Call, m: Message) -> None:
+        require_operator(self.node, call.caller)
         call.spawn(self._hashed(call, max(m.revision, 0), "HashKV"))
 
     async def _hashed(self, call: Call, revision: int, name: str) -> None:
@@ -154,6 +160,7 @@ class Maintenance:
 
     def _move_leader(self, call: Call, m: Message) -> None:
         node = self.node
+        require_operator(node, call.caller)
         if node.status().leader != node.member_id:
             raise told(NOT_LEADER)
 
@@ -195,6 +202,7 @@ class _Snapshot:
         """Begin."""
         if self._is_begun:
             raise StatusError(Code.INTERNAL, "grpc: more than one message of a call")
+        require_root(self._maintenance.node, self._call.caller)
         self._is_begun = True
         self._call.spawn(self._send())
 

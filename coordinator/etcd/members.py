@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from coordinator.etcd.messages import METHODS
+from coordinator.etcd.permits import propose
 from coordinator.etcd.status import BAD_URLS, told
 from coordinator.node.initial_cluster import peer_url
 from coordinator_sdk.errors import CoordinatorError, error_from_wire
@@ -76,12 +77,7 @@ class Members:
         self._change(call, MemberPromote(m.ID), "MemberPromote")
 
     def _change(self, call: Call, body: Any, name: str) -> None:
-        self._node.propose(
-            body,
-            done=partial(self._changed, call, name),
-            actor=call.caller.actor,
-            origin=call.caller.origin,
-        )
+        propose(self._node, call.caller, body, partial(self._changed, call, name))
 
     def _changed(self, call: Call, name: str, outcome: Outcome) -> None:
         if outcome.error is not None:

@@ -11,6 +11,8 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from coordinator.api.permits import authorize
+from coordinator.etcd.permits import execute, propose
 from coordinator.etcd.status import SESSION_EXPIRED, told
 from coordinator.keyspace import check
 from coordinator_sdk.errors import CoordinatorError
@@ -67,7 +69,7 @@ class Recipe:
 
     def __init__(self, node: Node, caller: Caller, name: bytes) -> None:
         self._node = node
-        self._who: dict[str, Any] = {"actor": caller.actor, "origin": caller.origin}
+        self._caller = caller
         self.prefix = name + b"/"
         self._end = prefix_end(self.prefix)
 
@@ -78,7 +80,7 @@ class Recipe:
             CoordinatorError: It was refused.
         """
         check.check(op, strict=False)
-        return (await self._node.execute(op, **self._who)).result
+        return (await execute(self._node, self._caller, op)).result
 
     async def read(self, op: Range) -> RangeResult:
         """Read, linearizably.
@@ -91,9 +93,18 @@ class Recipe:
         error = await ready
         if error is not None:
             raise error
+        authorize(self._node, self._caller, op)
         found = self._node.keyspace.range(op)
         assert isinstance(found, RangeResult), "the present needs no values of the past"
         return found
+
+    def judge(self) -> None:
+        """Refuse a caller who may not look at the keys.
+
+        Raises:
+            CoordinatorError: It may not.
+        """
+        authorize(self._node, self._caller, Watch(self.prefix, self._end))
 
     async def ensure_lease(self, lease: int) -> int:
         """Give the lease, or a new one if there is none.
@@ -104,7 +115,7 @@ class Recipe:
         if lease:
             return lease
         body = LeaseGrant(SESSION_TTL_S * 1000, secrets.randbits(62) + 1)
-        return int((await self._node.execute(body, **self._who)).result.lease)
+        return int((await execute(self._node, self._caller, body)).result.lease)
 
     async def enter(self, lease: int, value: bytes) -> tuple[bytes, int, int]:
         """Put the key, unless it is there already.
@@ -167,7 +178,7 @@ class Recipe:
     async def leave(self, key: bytes, created: int) -> None:
         """Take the own key away again: its owner waits no more."""
         same = Compare(int(CompareTarget.CREATE), int(CompareResult.EQUAL), key, created)
-        self._node.propose(Txn([same], [Delete(key)]), done=lambda outcome: None, **self._who)
+        propose(self._node, self._caller, Txn([same], [Delete(key)]), lambda outcome: None)
 
     async def first(self) -> KeyValue | None:
         """Give the key that was created first: the owner's."""
@@ -192,6 +203,7 @@ class Recipe:
 
     async def changed(self, op: Watch) -> list[Event]:
         """Wait for the next events of a watch; none if history is gone before they were told."""
+        authorize(self._node, self._caller, op)
         told_: asyncio.Future[list[Event]] = asyncio.get_running_loop().create_future()
         hub = self._node.hub
         watcher = hub.watch_local(

@@ -10,19 +10,20 @@ from coordinator.etcd.calls import Headers, Served, Shared
 from coordinator.etcd.elections import Elections
 from coordinator.etcd.face import GrpcFace
 from coordinator.etcd.http2 import Http2Connection
-from coordinator.etcd.identity import identify
 from coordinator.etcd.kv import KV
 from coordinator.etcd.leases import Leases
 from coordinator.etcd.locks import Locks
 from coordinator.etcd.maintenance import Maintenance
 from coordinator.etcd.members import Members
 from coordinator.etcd.messages import METHODS
+from coordinator.etcd.permits import Streams
 from coordinator.etcd.watches import Watches
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from coordinator.api.identity import Identity
     from coordinator.api.limits import Limits
     from coordinator.api.maintenance import Backups
     from coordinator.api.serving import Serving
@@ -30,19 +31,20 @@ if TYPE_CHECKING:
     from coordinator.node.node import Node
 
 
-def services(node: Node, limits: Limits, backups: Backups) -> dict[str, Served]:
+def services(node: Node, limits: Limits, backups: Backups, identity: Identity) -> dict[str, Served]:
     """Give every call that is served, by its path.
 
     Args:
         node: The member, started.
         limits: What a client may ask.
         backups: Makes the backups that snapshots are.
+        identity: Lets users log in.
     """
-    shared = Shared(node, Headers(node), limits)
+    shared = Shared(node, Headers(node), limits, Streams(node))
     leases, elections = Leases(shared), Elections(shared)
     maintenance = Maintenance(shared, backups)
     unary: dict[str, Unary] = {}
-    for one in (KV(shared), leases, Members(shared), maintenance, Auth(shared)):
+    for one in (KV(shared), leases, Members(shared), maintenance, Auth(shared, identity)):
         unary |= one.calls()
     unary |= Locks(shared).calls()
     unary |= elections.calls()
@@ -59,6 +61,6 @@ def http2(serving: Serving, served: dict[str, Served]) -> Callable[[set[Any]], a
 
     It takes every connection of the server, as uvicorn keeps them.
     """
-    face = GrpcFace(served, identify)
+    face = GrpcFace(served)
     serving.node.group.absence.told.append(face.leaderless)
     return partial(Http2Connection, serving, face)

@@ -10,6 +10,7 @@ from enum import IntEnum
 
 from coordinator_sdk import errors
 from coordinator_sdk.errors import CoordinatorError
+from coordinator_sdk.protocol.auth import OLD_REVISION
 
 
 class Code(IntEnum):
@@ -45,6 +46,9 @@ NOT_LEADER = "etcdserver: not leader"
 BAD_URLS = "etcdserver: given member URLs are invalid"
 AUTH_NOT_ENABLED = "etcdserver: authentication is not enabled"
 USER_NOT_FOUND = "etcdserver: user name not found"
+USER_EMPTY = "etcdserver: user name is empty"
+INVALID_TOKEN = "etcdserver: invalid auth token"
+PERMISSION_DENIED = "etcdserver: permission denied"
 ROLE_NOT_FOUND = "etcdserver: role name not found"
 NO_ELECTION_LEADER = "election: no leader"
 NOT_ELECTED = "election: not leader"
@@ -61,7 +65,10 @@ _TEXTS: dict[Code, tuple[str, ...]] = {
         "etcdserver: invalid sort option",
         TOO_LARGE,
         BAD_URLS,
-        "etcdserver: user name is empty",
+        USER_EMPTY,
+        "etcdserver: role name is empty",
+        "etcdserver: invalid auth management",
+        "etcdserver: permission not given",
         "etcdserver: authentication failed, invalid user ID or password",
     ),
     Code.OUT_OF_RANGE: (
@@ -94,8 +101,8 @@ _TEXTS: dict[Code, tuple[str, ...]] = {
         "etcdserver: permission is not granted to the role",
     ),
     Code.RESOURCE_EXHAUSTED: (NO_SPACE, TOO_MANY_REQUESTS),
-    Code.PERMISSION_DENIED: ("etcdserver: permission denied",),
-    Code.UNAUTHENTICATED: ("etcdserver: invalid auth token",),
+    Code.PERMISSION_DENIED: (PERMISSION_DENIED,),
+    Code.UNAUTHENTICATED: (INVALID_TOKEN,),
     Code.UNAVAILABLE: (
         NO_LEADER,
         STOPPED,
@@ -150,6 +157,9 @@ def status_of(error: BaseException) -> StatusError:
         return error
     if not isinstance(error, CoordinatorError):
         return StatusError(Code.INTERNAL, "the member failed to serve the request")
+    if error.message == OLD_REVISION:
+        # As with etcd's tokens, which a change of the password makes void: its clients log in anew.
+        return told(INVALID_TOKEN)
     known = _CODE_OF_TEXT.get(error.message)
     if known is not None:
         return StatusError(known, error.message)

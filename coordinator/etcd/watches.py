@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from coordinator.api.permits import authorize
 from coordinator.etcd import translate
 from coordinator.etcd.calls import varint
 from coordinator.etcd.messages import WatchResponse
-from coordinator.etcd.status import Code, StatusError
+from coordinator.etcd.status import Code, StatusError, status_of
 from coordinator.keyspace import check
 from coordinator.keyspace.watcher import State
-from coordinator_sdk.errors import InvalidRequest
+from coordinator_sdk.errors import CoordinatorError, InvalidRequest
 from coordinator_sdk.protocol.kv import WatchCancelled, WatchEvents
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Watches:
         self.node = shared.node
         self.headers = shared.headers
         self.watches_max = shared.limits.streams_per_connection
+        self.open = shared.streams
 
     def streams(self) -> Mapping[str, Converse]:
         """Give the calls of the service by path."""
@@ -54,6 +56,9 @@ class WatchStream:
         self._watches_max = watches.watches_max
         self._call = call
         self._watchers: dict[int, Watcher] = {}
+        self._ops: dict[int, Watch] = {}
+        self._open = watches.open
+        self._open.add(self)
         self._fragmented: set[int] = set()
         self._next_id = 0
 
@@ -74,7 +79,9 @@ class WatchStream:
 
     def cancelled(self) -> None:
         """End all watches."""
+        self._open.remove(self)
         self._watchers.clear()
+        self._ops.clear()
         self._node.hub.remove(self)
 
     def _create(self, m: Message) -> None:
@@ -93,6 +100,7 @@ class WatchStream:
         watcher = hub.watch(self, number, op)
         if watcher.state is not State.GONE:
             self._watchers[number] = watcher
+            self._ops[number] = op
         if hub.is_lagging:
             self._node.catch_up()
 
@@ -102,11 +110,29 @@ class WatchStream:
             return DUPLICATE_ID
         if len(self._watchers) >= self._watches_max:
             raise StatusError(Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests")
+        if self._call.doubt is not None:
+            return _words(self._call.doubt)
         try:
             check.check_watch(op)
+            authorize(self._node, self._call.caller, op)
         except InvalidRequest as error:
             return error.message
+        except CoordinatorError as error:
+            return _words(status_of(error))
         return ""
+
+    def judge(self) -> int:
+        """End the watches that the caller may not have any more; gives how many there were."""
+        looked_at = len(self._ops)
+        for number, op in list(self._ops.items()):
+            try:
+                authorize(self._node, self._call.caller, op)
+            except CoordinatorError as error:
+                self._end(number)
+                reason = _words(status_of(error))
+                answer = WatchResponse(watch_id=number, canceled=True, cancel_reason=reason)
+                self._answer(answer)
+        return looked_at
 
     def _free_id(self) -> int:
         while self._next_id in self._watchers:
@@ -115,10 +141,17 @@ class WatchStream:
         return self._next_id - 1
 
     def _cancel(self, number: int) -> None:
-        if self._watchers.pop(number, None) is not None:
-            self._node.hub.cancel(self, number)
-            self._fragmented.discard(number)
+        if self._end(number):
             self._answer(WatchResponse(watch_id=number, canceled=True))
+
+    def _end(self, number: int) -> bool:
+        """Forget a watch; whether there was one."""
+        self._ops.pop(number, None)
+        self._fragmented.discard(number)
+        if self._watchers.pop(number, None) is None:
+            return False
+        self._node.hub.cancel(self, number)
+        return True
 
     def _position(self) -> int:
         """The revision up to which every watch of the stream has got everything."""
@@ -168,9 +201,16 @@ class WatchStream:
     def _lost(self, number: int, compact_revision: int) -> None:
         """What a watch would get next is compacted: it has ended."""
         self._watchers.pop(number, None)
+        self._ops.pop(number, None)
         self._fragmented.discard(number)
         answer = WatchResponse(watch_id=number, canceled=True, compact_revision=compact_revision)
         self._call.send(self._headers.at(0) + answer.SerializeToString())
+
+
+def _words(refusal: StatusError) -> str:
+    """Write a refusal as the reason of a watch that ends, which Go's clients read."""
+    name = refusal.code.name.title().replace("_", "")
+    return f"rpc error: code = {name} desc = {refusal.message}"
 
 
 def encode_item(item: WatchItem) -> bytes:

@@ -11,6 +11,7 @@ import hpack
 
 from coordinator.api.limits import Limits
 from coordinator.api.protocol import HTTP2_PREFACE
+from coordinator.api.registry import Caller
 from coordinator.etcd import frames
 from coordinator.etcd.http2 import Http2Connection
 from coordinator.etcd.services import http2, services
@@ -24,6 +25,8 @@ class MemoryNode:
     cluster_id, member_id, term, revision = 1 << 62, 1 << 61, 3, 100
 
     def __init__(self) -> None:
+        self.machine = SimpleNamespace(auth=SimpleNamespace(enabled=False, revision=1))
+        self.on_tick: list[Callable[[], None]] = []
         self.config = SimpleNamespace(election_timeout_ms=1000, data_dir="/nonexistent")
         self.group = SimpleNamespace(absence=SimpleNamespace(told=[]))
         self.hub = SimpleNamespace(is_lagging=False, revision=100, remove=lambda sink: None)
@@ -106,10 +109,13 @@ class Memory:
         self.encoder = hpack.Encoder()
         limits = limits or Limits()
         census = SimpleNamespace(leave=lambda address: None)
-        serving: Any = SimpleNamespace(node=self.node, limits=limits, census=census)
+        identity: Any = SimpleNamespace(identify=lambda token, origin, tls: Caller(origin=origin))
+        serving: Any = SimpleNamespace(
+            node=self.node, limits=limits, census=census, identity=identity
+        )
         node: Any = self.node
         backups: Any = None
-        made = http2(serving, services(node, limits, backups))(set())
+        made = http2(serving, services(node, limits, backups, identity))(set())
         assert isinstance(made, Http2Connection)
         self.connection = made
         made.connection_made(self.transport)  # type: ignore[arg-type]

@@ -82,7 +82,7 @@ async def test_cases_of_our_own(name: str, tmp_path: Path) -> None:
     """Every command of the file prints what etcd would make it print."""
     cases = [json.loads(line) for line in (CASES / f"{name}.jsonl").read_text().splitlines()]
     known: dict[str, str] = {}
-    async with running(tmp_path / "data") as member:
+    async with running(tmp_path / "data", password_cost=10) as member:
         for case in cases:
             await step(member, case, known, tmp_path)
 

@@ -108,13 +108,7 @@ async def test_transactions_take_both_spellings(member: Running) -> None:
             "etcdserver: authentication is not enabled",
         ),
         ("election/leader", {"name": "YQ=="}, 500, 2, "election: no leader"),
-        (
-            "auth/enable",
-            {},
-            501,
-            12,
-            "coordinator: users and roles are not supported by this release",
-        ),
+        ("auth/enable", {}, 412, 9, "etcdserver: root user does not exist"),
     ],
 )
 async def test_errors_have_etcds_shape(

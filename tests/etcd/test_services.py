@@ -156,7 +156,7 @@ async def test_authentication_is_off(grpc: Grpc) -> None:
     assert await refused(grpc, f"{AUTH}UserGet", name="u") == (9, "etcdserver: user name not found")
     assert await refused(grpc, f"{AUTH}RoleGet", role="r") == (9, "etcdserver: role name not found")
     code, text = await refused(grpc, f"{AUTH}AuthEnable")
-    assert (code, text) == (12, "coordinator: users and roles are not supported by this release")
+    assert (code, text) == (9, "etcdserver: root user does not exist")
     await grpc.call(f"{AUTH}AuthDisable")
 
 
