@@ -284,8 +284,9 @@ def check_writes(notes: Notes, history: list[Change]) -> list[str]:
     for number, acknowledged in notes.writes.items():
         key = PREFIX + b"writer/%d" % number
         written = [(revision, value) for revision, at, value in history if at == key]
-        lost = [one for one in acknowledged if one not in set(written)]
-        extra = [one for one in written if one not in set(acknowledged)]
+        known, told = set(written), set(acknowledged)
+        lost = [one for one in acknowledged if one not in known]
+        extra = [one for one in written if one not in told]
         if lost:
             found.append(f"writer {number}: {len(lost)} acknowledged writes are lost: {lost[:3]}")
         if extra:
@@ -308,7 +309,8 @@ def check_tokens(notes: Notes, history: list[Change]) -> list[str]:
         written = [int(value) for _, at, value in history if at == key and value is not None]
         if written != sorted(written):
             found.append(f"{name}: a write with an older token came after one with a newer token")
-        unknown = [token for token in written if token not in set(tokens)]
+        known = set(tokens)
+        unknown = [token for token in written if token not in known]
         if unknown:
             found.append(f"{name}: writes with tokens that nobody was told of: {unknown[:3]}")
     return found
