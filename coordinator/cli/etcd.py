@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from coordinator import __version__
 from coordinator.api.health import ETCD_VERSION
+from coordinator.cli.etcd_file import read_file
 from coordinator.cli.serve import serve
 from coordinator.config import ConfigError, resolve
 
@@ -33,7 +34,10 @@ SAME = frozenset(
     initial-cluster initial-cluster-state initial-cluster-token advertise-client-urls discovery
     discovery-token discovery-endpoints discovery-srv discovery-srv-name strict-reconfig-check
     auto-compaction-mode auto-compaction-retention max-learners cert-file key-file trusted-ca-file
-    client-cert-auth peer-cert-file peer-key-file peer-trusted-ca-file force-new-cluster
+    client-cert-auth client-crl-file client-cert-allowed-hostname auto-tls peer-cert-file
+    peer-key-file peer-trusted-ca-file peer-client-cert-auth peer-crl-file peer-cert-allowed-cn
+    peer-cert-allowed-hostname peer-auto-tls cipher-suites tls-min-version tls-max-version
+    self-signed-cert-validity auth-token log-level force-new-cluster
     """.split()
 )
 """Flags that mean the same here."""
@@ -66,12 +70,11 @@ IGNORED = {
     "enable-v2": "there is no v2 API",
     "initial-election-tick-advance": "elections need no head start here",
     "pre-vote": "members always ask before they vote",
-    "peer-client-cert-auth": "members always show certificates to each other",
-    "auth-token": "there are no users yet",
-    "auth-token-ttl": "there are no users yet",
-    "bcrypt-cost": "there are no users yet",
+    "bcrypt-cost": "passwords are hashed by scrypt",
     "listen-metrics-urls": "metrics are at /metrics of the client URLs",
     "unsafe-no-fsync": "what is acknowledged is on the disk",
+    "host-whitelist": "the names of its URLs are known; name others",
+    "cors": "pages of other origins are named one by one",
 }
 """Flags that do not apply, with the reason where there is one to tell."""
 
@@ -81,9 +84,8 @@ IGNORED_PLAIN = frozenset(
     grpc-keepalive-min-time grpc-keepalive-interval grpc-keepalive-timeout discovery-fallback
     discovery-proxy discovery-dial-timeout discovery-request-timeout discovery-keepalive-time
     discovery-keepalive-timeout discovery-cert discovery-key discovery-cacert discovery-user
-    discovery-password client-cert-allowed-hostname peer-cert-allowed-cn peer-cert-allowed-hostname
-    cipher-suites tls-min-version tls-max-version self-signed-cert-validity metrics logger log-level
-    log-outputs log-output log-package-levels log-format log-rotation-config-json proxy
+    discovery-password metrics logger log-outputs log-output log-package-levels
+    log-format log-rotation-config-json proxy
     proxy-failure-wait proxy-refresh-interval proxy-dial-timeout proxy-write-timeout
     proxy-read-timeout feature-gates v2-deprecation corrupt-check-time
     compaction-batch-limit compaction-sleep-interval watch-progress-notify-interval
@@ -92,16 +94,13 @@ IGNORED_PLAIN = frozenset(
     """.split()
 )
 
-REFUSED = {
-    "auto-tls": "certificates are not made by themselves yet: give --cert-file and --key-file",
-    "peer-auto-tls": "certificates are not made by themselves yet: give --peer-cert-file and so on",
-    "client-crl-file": "lists of revoked certificates are not supported",
-    "peer-crl-file": "lists of revoked certificates are not supported",
-    "config-file": "files of etcd are not read: use flags or the environment",
-}
-"""Flags whose silent neglect would make the member less safe, or another one, than was asked."""
+OWN = frozenset(("config-file", "auth-token-ttl", "debug"))
+"""Flags that become others here."""
 
-DEFAULTS = {"auto-compaction-retention": "0"}
+LOG_LEVELS = {"warn": "warning", "dpanic": "error", "panic": "error", "fatal": "error"}
+"""Levels of etcd's log that have another name here."""
+
+DEFAULTS = {"auto-compaction-retention": "0", "auth-token": "simple"}
 """Where etcd's default is another one than ours."""
 
 
@@ -122,7 +121,7 @@ class Given(NamedTuple):
 def is_known(flag: str) -> bool:
     """Whether etcd has such a flag."""
     plain = flag.removeprefix("experimental-")
-    known = (SAME, RENAMED, SWITCHES, IGNORED, IGNORED_PLAIN, REFUSED)
+    known = (SAME, RENAMED, SWITCHES, IGNORED, IGNORED_PLAIN, OWN)
     return any(flag in group or plain in group for group in known)
 
 
@@ -159,24 +158,52 @@ def translate(arguments: Sequence[str], environment: Mapping[str, str]) -> Given
         ConfigError: Something is no flag of etcd.
     """
     said = read_arguments(arguments)
-    for name, value in sorted(environment.items()):
-        flag = name.removeprefix("ETCD_").lower().replace("_", "-")
-        if name.startswith("ETCD_") and value and is_known(flag):
-            said.setdefault(flag, value)
+    path = said.get("config-file") or environment.get("ETCD_CONFIG_FILE", "")
+    if path:
+        # As with etcd, a file stands for everything else.
+        said = _known(read_file(path), path)
+    else:
+        for name, value in sorted(environment.items()):
+            flag = name.removeprefix("ETCD_").lower().replace("_", "-")
+            if name.startswith("ETCD_") and value and is_known(flag):
+                said.setdefault(flag, value)
     given = Given({}, [], [])
+    if path:
+        given.warnings.append("--config-file is given: other flags and the environment are ignored")
+    _own(said)
     for flag, value in said.items():
         if flag in SAME:
             given.flags[flag] = value
-        elif flag in RENAMED:
+        elif flag in RENAMED and value != "*":
             given.flags[RENAMED[flag]] = value
-        elif flag in REFUSED:
-            if flag not in SWITCHES or value.lower() not in ("false", "0", "f"):
-                given.problems.append(f"--{flag}: {REFUSED[flag]}")
         else:
             reason = IGNORED.get(flag, "it means nothing here")
             given.warnings.append(f"--{flag} is ignored: {reason}")
     _complete(given)
     return given
+
+
+def _known(said: dict[str, str], path: str) -> dict[str, str]:
+    """Refuse a file that names what is no flag of etcd.
+
+    Raises:
+        ConfigError: It does.
+    """
+    unknown = [flag for flag in said if not is_known(flag) or flag == "config-file"]
+    if unknown:
+        raise ConfigError([f"--config-file {path}: {flag} is no setting" for flag in unknown])
+    return said
+
+
+def _own(said: dict[str, str]) -> None:
+    """Turn flags into those that stand for them here."""
+    if said.pop("debug", "false").lower() in ("true", "1", "t"):
+        said["log-level"] = "debug"
+    if "log-level" in said:
+        said["log-level"] = LOG_LEVELS.get(said["log-level"], said["log-level"])
+    ttl = said.pop("auth-token-ttl", "")
+    if ttl and said.get("auth-token", "simple") == "simple":
+        said["auth-token"] = f"simple,ttl={ttl}s"
 
 
 def _complete(given: Given) -> None:
@@ -229,7 +256,7 @@ def _usage() -> str:
         f"Usage:\n  {PROGRAM} [flags]\n    Start a member of Coordinator with etcd's own flags.\n"
         f"  {PROGRAM} --version\n  {PROGRAM} -h | --help\n\n"
         f"Flags that mean the same: {', '.join(sorted(SAME))}.\n"
-        f"Other flags of etcd are accepted with a warning, but for {', '.join(sorted(REFUSED))}."
+        "Others of etcd's flags are accepted with a warning. --config-file names a file as etcd's."
     )
 
 

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
+from tests.etcd.client import Refused, connected
+
 SERVE = (sys.executable, "-m", "coordinator.cli.etcd")
 
 
@@ -49,6 +51,21 @@ async def stopped(process: asyncio.subprocess.Process) -> int:
     return process.returncode
 
 
+async def settled(port: int, members: int = 3) -> None:
+    """Wait until a member serves with a leader: on a busy machine the first ones come and go."""
+    async with connected(port) as grpc:
+        while True:
+            try:
+                await grpc.call("/etcdserverpb.KV/Range", key=b"settled")
+                found = await grpc.call("/etcdserverpb.Cluster/MemberList", linearizable=True)
+                if all(one.name for one in found.members) and len(found.members) == members:
+                    return
+            except Refused as error:
+                if error.code != 14:
+                    raise
+                await asyncio.sleep(0.05)
+
+
 @contextlib.asynccontextmanager
 async def cluster(folder: Path) -> AsyncIterator[list[int]]:
     """Start three as a static cluster; give their client ports."""
@@ -68,6 +85,8 @@ async def cluster(folder: Path) -> AsyncIterator[list[int]]:
         )
     )
     try:
+        for client, _ in ports:
+            await settled(client)
         yield [client for client, _ in ports]
     finally:
         await asyncio.gather(*(stopped(process) for process, _ in made))

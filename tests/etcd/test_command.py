@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.cli.etcd import IGNORED, REFUSED, SAME, is_known, main, read_arguments, translate
+from coordinator.cli.etcd import IGNORED, OWN, SAME, is_known, main, read_arguments, translate
 from coordinator.config import ConfigError, setting_fields
 from tests.etcd.client import Refused, connected
 from tests.etcd.starting import cluster, free_port, started, stopped
@@ -70,15 +70,109 @@ def test_what_does_not_apply_is_said() -> None:
         "insecure-open": "true",
         "data-dir": "default.etcd",
         "auto-compaction-retention": "0",
+        "auth-token": "simple",
     }
-    assert all(map(is_known, (*IGNORED, *REFUSED)))
+    assert all(map(is_known, (*IGNORED, *OWN)))
 
 
-def test_what_would_make_it_less_safe_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """Flags whose neglect would weaken the member stop it, as does a missing address."""
-    assert translate(["--auto-tls=false"], {}).problems == []
-    assert main(["--client-crl-file=x"]) == 2
-    assert "--client-crl-file: lists of revoked" in capsys.readouterr().err
+def test_flags_that_become_others() -> None:
+    """The life of simple tokens, levels of the log and "everybody" are said in our words."""
+    words = ["--auth-token-ttl=60", "--log-level", "warn", "--cors=*", "--host-whitelist=a,b"]
+    given = translate(words, {})
+    assert given.flags["auth-token"] == "simple,ttl=60s"
+    assert given.flags["log-level"] == "warning"
+    assert given.flags["allowed-hosts"] == "a,b"
+    assert "allowed-origins" not in given.flags
+    assert translate(["-debug"], {}).flags["log-level"] == "debug"
+    jwt = "jwt,pub-key=a,priv-key=b,sign-method=RS256,ttl=10m"
+    assert translate([f"--auth-token={jwt}"], {}).flags["auth-token"] == jwt
+
+
+FILE = """
+# as etcd's own example
+name: 'one'
+data-dir:
+listen-client-urls: http://localhost:2379,http://127.0.0.1:2379
+advertise-client-urls: http://localhost:2379
+max-snapshots: 5
+quota-backend-bytes: 0
+strict-reconfig-check: false
+cors:
+log-outputs: [stderr]
+client-transport-security:
+  cert-file: c.pem
+  key-file: k.pem
+  client-cert-auth: true
+  auto-tls: false
+peer-transport-security:
+  cert-file: pc.pem
+  trusted-ca-file: pca.pem
+cipher-suites: [
+  TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+  TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+]
+"""
+
+
+def test_a_file_stands_for_all_flags(tmp_path: Path) -> None:
+    """etcd's YAML gives the flags, those of TLS in sections; what else is given is ignored."""
+    path = tmp_path / "etcd.yaml"
+    path.write_text(FILE)
+    for words, environment in (
+        ([f"--config-file={path}", "--name=two"], {"ETCD_MAX_TXN_OPS": "1"}),
+        ([], {"ETCD_CONFIG_FILE": str(path)}),
+    ):
+        given = translate(words, environment)
+        assert given.problems == []
+        assert given.flags == {
+            "name": "one",
+            "data-dir": "one.etcd",
+            "listen-client-urls": "http://localhost:2379,http://127.0.0.1:2379",
+            "advertise-client-urls": "http://localhost:2379",
+            "quota-backend-bytes": "0",
+            "strict-reconfig-check": "false",
+            "cert-file": "c.pem",
+            "key-file": "k.pem",
+            "client-cert-auth": "true",
+            "auto-tls": "false",
+            "peer-cert-file": "pc.pem",
+            "peer-trusted-ca-file": "pca.pem",
+            "cipher-suites": (
+                "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"
+            ),
+            "insecure-open": "true",
+            "auto-compaction-retention": "0",
+            "auth-token": "simple",
+        }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nme: x", "nme is no setting"),
+        ("peer-transport-security: {file: x}", "peer-file is no setting"),
+        ("- a", "settings are written as NAME: VALUE"),
+        ("name: {a: b}", "name: a text, number, list, true or false"),
+        ("name: [", "while parsing"),
+        ("name: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_wrong_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, words: str
+) -> None:
+    """A file that cannot be read, or names what there is not, stops it and is named."""
+    path = tmp_path / "etcd.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert main([f"--config-file={path}"]) == 2
+    printed = capsys.readouterr().err
+    assert f"--config-file {path}: " in printed
+    assert words in printed
+
+
+def test_what_is_missing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown flag stops it, as does an address for clients that is not advertised."""
     assert main(["--listen-client-urls=http://127.0.0.1:1"]) == 2
     words = "--advertise-client-urls is required when --listen-client-urls is set explicitly"
     assert words in capsys.readouterr().err
