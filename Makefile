@@ -34,14 +34,19 @@ help: ## This list
 preflight:
 	@sh tools/venv.sh check "$(PORT)"
 
+# Quick when nothing has changed; where it can't be built, the server runs without it.
+.PHONY: dashboard-if-possible
+dashboard-if-possible: $(RUN_STAMP)
+	@sh tools/dashboard.sh try
+
 .PHONY: run
-run: preflight $(RUN_STAMP) ## Serve on http://127.0.0.1:$(PORT): PORT=2379 DATA=.data
+run: preflight $(RUN_STAMP) dashboard-if-possible ## Serve on http://127.0.0.1:$(PORT): PORT=2379 DATA=.data
 	@exec $(BIN)/coordinator serve --data-dir "$(DATA)" \
 		--listen-client-urls "http://127.0.0.1:$(PORT)" \
 		--advertise-client-urls "http://127.0.0.1:$(PORT)"
 
 .PHONY: cluster
-cluster: preflight $(RUN_STAMP) ## Three members on this machine, their logs in one view: PORT= DATA=
+cluster: preflight $(RUN_STAMP) dashboard-if-possible ## Three members on this machine, their logs in one view: PORT= DATA=
 	@exec $(BIN)/python -m examples.cluster --port "$(PORT)" --data-dir "$(DATA)"
 
 .PHONY: demo
@@ -49,15 +54,19 @@ demo: $(RUN_STAMP) ## Run the order system of examples/ against a running coordi
 	@COORDINATOR_ENDPOINTS="$${COORDINATOR_ENDPOINTS:-http://127.0.0.1:$(PORT)}" \
 		exec $(BIN)/python -m examples.order_system
 
+.PHONY: dashboard
+dashboard: $(RUN_STAMP) ## Build the dashboard that the server shows at /
+	@sh tools/dashboard.sh build
+
 # ---------------------------------------------------------------- checking it
 
 .PHONY: test
-test: $(DEV_STAMP) ## Tests without the slow ones: ARGS="-k lease"
+test: $(DEV_STAMP) dashboard-if-possible ## Tests without the slow ones: ARGS="-k lease"
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 # MARK=slow leaves out what `make test` has run already (.ci/run does both).
 .PHONY: test-full
-test-full: $(DEV_STAMP) ## All tests, also repeated kills, chaos and large data: MARK= ARGS=
+test-full: $(DEV_STAMP) dashboard-if-possible ## All tests, also repeated kills, chaos and large data: MARK= ARGS=
 	@$(BIN)/python -m pytest -m "$(MARK)" $(ARGS)
 
 # Recorded outputs are replayed if CONFORMANCE_DIR tells where they are.
@@ -79,6 +88,7 @@ fix: $(DEV_STAMP) ## Mend what `make check` can mend by itself
 	@$(BIN)/ruff check --fix --exit-zero
 	@$(BIN)/ruff format
 	@$(BIN)/python -m tools.errors_page --write
+	@$(BIN)/python -m tools.dashboard_types --write
 
 .PHONY: ci
 ci: ## What the build server runs
@@ -113,7 +123,7 @@ raft-referee: $(DEV_STAMP) ## Compare the Raft core with recorded transcripts: D
 # ---------------------------------------------------------------- keeping it
 
 .PHONY: dist
-dist: $(DEV_STAMP) ## Both wheels and source archives, into dist/
+dist: $(DEV_STAMP) dashboard ## Both wheels and source archives, into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist sdk
 	@$(BIN)/python -m build --no-isolation --outdir dist .
@@ -129,5 +139,5 @@ system-deps: ## Install what a few tests want of the system (Debian, Ubuntu); no
 
 .PHONY: clean
 clean: ## Remove what building and testing left; keeps DATA
-	@rm -rf .venv dist build sdk/dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv dist build sdk/dist dashboards/web/dist dashboards/web/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Build hook: carries the migrations and the dashboard inside the server's wheel.
+"""Build hook: carries the migrations and the built dashboard inside the server's wheel.
 
 An editable install gets neither: there the product reads `alembic/` and `dashboards/` of the
 checkout, so that a change shows at once.
@@ -11,7 +11,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 CARRIED = {
     "alembic": "coordinator/_alembic",
-    "dashboards": "coordinator/_dashboards",
+    "dashboards/plain": "coordinator/_dashboards/plain",
+    "dashboards/web/dist": "coordinator/_dashboards/web/dist",
 }
 
 

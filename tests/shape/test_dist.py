@@ -120,12 +120,17 @@ def test_the_wheels_carry_what_they_need(wheels: dict[str, Path]) -> None:
     for path in files():
         if path.startswith("alembic/"):
             assert path.replace("alembic/", "coordinator/_alembic/", 1) in server
-        elif path.startswith("dashboards/"):
+        elif path.startswith("dashboards/plain/"):
             assert path.replace("dashboards/", "coordinator/_dashboards/", 1) in server
         elif path.startswith("coordinator/"):
             assert path in server
         elif path.startswith("sdk/coordinator_sdk/"):
             assert path.removeprefix("sdk/") in sdk
+    built = ROOT / "dashboards" / "web" / "dist"
+    for file in built.rglob("*.*"):
+        if file.is_file():
+            assert f"coordinator/_dashboards/web/dist/{file.relative_to(built)}" in server
+    assert not [name for name in server if "node_modules" in name or "web/src" in name]
     assert "coordinator_sdk/py.typed" in sdk
     tops = {name.split("/")[0] for name in server | sdk}
     assert {top for top in tops if not top.endswith(".dist-info")} == {

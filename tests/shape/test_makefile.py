@@ -7,7 +7,7 @@ from tests.shape.source import ROOT, files
 
 PROMISED = (
     "run test test-full check fix ci bench drill sim soak raft-referee cluster demo dist "
-    "system-deps clean lock"
+    "system-deps clean lock dashboard"
 ).split()
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

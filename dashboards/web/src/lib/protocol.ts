@@ -380,6 +380,9 @@ export interface Identity {
   scope: string;
   expires_ms: number;
   clock_ms: number;
+  enabled: boolean;
+  keys: KeyPermission[];
+  domains: DomainPermission[];
 }
 
 export interface Instance {
@@ -565,6 +568,7 @@ export interface LockWaiter {
 export interface Login {
   user: string;
   password: string;
+  cookie?: boolean;
 }
 
 export interface LoginResult {
@@ -1145,6 +1149,8 @@ export interface Calls {
   "auth.disable": [AuthDisable, AuthResult];
   "auth.status": [AuthStatus, AuthStatusResult];
   "auth.init": [AuthInit, AuthResult];
+  "auth.login": [Login, LoginResult];
+  "auth.reauthenticate": [Reauthenticate, Identity];
   "auth.whoami": [WhoAmI, Identity];
   "users.add": [UserAdd, AuthResult];
   "users.delete": [UserDelete, AuthResult];
@@ -1163,8 +1169,6 @@ export interface Calls {
   "api_keys.create": [ApiKeyCreate, ApiKeyCreateResult];
   "api_keys.revoke": [ApiKeyRevoke, AuthResult];
   "api_keys.list": [ApiKeyList, ApiKeyListResult];
-  "auth.login": [Login, LoginResult];
-  "auth.reauthenticate": [Reauthenticate, Identity];
 }
 
 /** What each stream is opened with, and what its items are. */
@@ -1243,6 +1247,8 @@ export const OPERATIONS: Record<string, [string, string]> = {
   "auth.disable": ["AuthDisable", "AuthResult"],
   "auth.status": ["AuthStatus", "AuthStatusResult"],
   "auth.init": ["AuthInit", "AuthResult"],
+  "auth.login": ["Login", "LoginResult"],
+  "auth.reauthenticate": ["Reauthenticate", "Identity"],
   "auth.whoami": ["WhoAmI", "Identity"],
   "users.add": ["UserAdd", "AuthResult"],
   "users.delete": ["UserDelete", "AuthResult"],
@@ -1261,8 +1267,6 @@ export const OPERATIONS: Record<string, [string, string]> = {
   "api_keys.create": ["ApiKeyCreate", "ApiKeyCreateResult"],
   "api_keys.revoke": ["ApiKeyRevoke", "AuthResult"],
   "api_keys.list": ["ApiKeyList", "ApiKeyListResult"],
-  "auth.login": ["Login", "LoginResult"],
-  "auth.reauthenticate": ["Reauthenticate", "Identity"],
 };
 
 /**
@@ -1323,7 +1327,7 @@ export const FIELDS: Record<string, string> = {
   Guard: "kind namespace name token session owner",
   Hello: "#hello version=1 client=\"0000000000000000\" cluster=\"0000000000000000\" agent=\"\" features=[]",
   HelloResult: "version client resumed cluster member member_name=\"\" server=\"\" features=[] endpoints=[] max_request_bytes=1572864 max_in_flight=256",
-  Identity: "user roles=[] scope=\"\" expires_ms=0 clock_ms=0",
+  Identity: "user roles=[] scope=\"\" expires_ms=0 clock_ms=0 enabled=false keys:KeyPermission=[] domains:DomainPermission=[]",
   Instance: "namespace service instance session address=\"\" port=0 tags=[] metadata={} zone=\"\" version=\"\" weight=1 status=\"passing\" status_reason=\"\" registered_ms=0 revision=0",
   KeyPermission: "access key range_end=\"\"",
   KeyValue: "key create_revision=0 mod_revision=0 version=0 lease=\"0000000000000000\" value=\"\"",
@@ -1351,7 +1355,7 @@ export const FIELDS: Record<string, string> = {
   LockReleaseResult: "revision released=true",
   LockTicket: "#locks.ticket namespace name ticket follow=false",
   LockWaiter: "ticket session owner since_ms timeout_ms=null reason=\"\" application=\"\" host=\"\" pid=0",
-  Login: "#auth.login user password",
+  Login: "#auth.login user password cookie=false",
   LoginResult: "token user expires_ms=0 auth_revision=0 clock_ms=0",
   MemberAdd: "#members.add peer_urls name=\"\" is_learner=true promote_when_ready=false member=\"0000000000000000\"",
   MemberChangeResult: "member:MemberInfo members:MemberInfo",
