@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ import psutil
 import pytest
 
 from coordinator_sdk import TLS, Client
+from coordinator_sdk.testing import free_port
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -213,39 +215,94 @@ async def test_certificates_change_under_load(cluster: Cluster) -> None:
         again.wait()
 
 
+def etcdctl(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["etcdctl", "--dial-timeout", "3s", *words],
+        env={**os.environ, "ETCDCTL_API": "3"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 async def test_etcdctl_with_certificates(cluster: Cluster) -> None:
     """etcdctl works with a client's certificate; without one or with the members' it is refused."""
     if shutil.which("etcdctl") is None:
         pytest.skip("ETCDCTL IS NOT INSTALLED: `make system-deps`")
     await until_ready(cluster)
-    pair = [
-        "--cert",
-        str(cluster.certs / "alice.pem"),
-        "--key",
-        str(cluster.certs / "alice-key.pem"),
-    ]
+    address = ["--endpoints", ",".join(URLS), "--cacert", str(cluster.certs / "ca.pem")]
 
-    def etcdctl(*words: str) -> subprocess.CompletedProcess[str]:
-        address = ["--endpoints", ",".join(URLS), "--cacert", str(cluster.certs / "ca.pem")]
-        return subprocess.run(
-            ["etcdctl", *address, "--dial-timeout", "3s", *words],
-            env={**os.environ, "ETCDCTL_API": "3"},
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+    def shown(name: str) -> list[str]:
+        pair = (cluster.certs / f"{name}.pem", cluster.certs / f"{name}-key.pem")
+        return [*address, "--cert", str(pair[0]), "--key", str(pair[1])]
 
-    done = await asyncio.to_thread(etcdctl, *pair, "put", "greeting", "hello")
+    done = await asyncio.to_thread(etcdctl, *shown("alice"), "put", "greeting", "hello")
     assert done.stdout == "OK\n", done.stderr
-    done = await asyncio.to_thread(etcdctl, *pair, "get", "greeting")
+    done = await asyncio.to_thread(etcdctl, *shown("alice"), "get", "greeting")
     assert done.stdout == "greeting\nhello\n", done.stderr
-    done = await asyncio.to_thread(etcdctl, "get", "greeting")
-    assert done.returncode != 0
-    theirs = [
-        "--cert",
-        str(cluster.certs / "peer.pem"),
-        "--key",
-        str(cluster.certs / "peer-key.pem"),
+    for words in address, shown("peer"):
+        done = await asyncio.to_thread(etcdctl, *words, "get", "greeting")
+        assert done.returncode != 0
+
+
+async def test_certificates_of_their_own_making(tmp_path: Path) -> None:
+    """Three members of `coordinator-etcd` with --auto-tls and --peer-auto-tls form a cluster over
+    TLS alone, etcdctl works with them, and what they have written is for their owner alone."""
+    if shutil.which("etcdctl") is None:
+        pytest.skip("ETCDCTL IS NOT INSTALLED: `make system-deps`")
+    ports = {name: [free_port(), free_port()] for name in ("n1", "n2", "n3")}
+    peers = ",".join(f"{name}=https://127.0.0.1:{peer}" for name, (_, peer) in ports.items())
+    urls = [f"https://127.0.0.1:{port}" for port, _ in ports.values()]
+    running = [
+        await asyncio.to_thread(
+            start_etcd,
+            tmp_path,
+            name,
+            f"https://127.0.0.1:{port}",
+            f"https://127.0.0.1:{peer}",
+            peers,
+        )
+        for name, (port, peer) in ports.items()
     ]
-    done = await asyncio.to_thread(etcdctl, *theirs, "get", "greeting")
-    assert done.returncode != 0
+    try:
+        tls = TLS(verify=False)
+        async with Client(*urls, tls=tls, connect_timeout=READY_S, timeout=READY_S) as client:
+            await client.kv.put("greeting", "hello")
+        for url in urls:
+            words = ["--insecure-transport=false", "--insecure-skip-tls-verify", "--endpoints", url]
+            done = await asyncio.to_thread(etcdctl, *words, "get", "greeting")
+            assert done.stdout == "greeting\nhello\n", done.stderr
+            plain = url.replace("https", "http")
+            done = await asyncio.to_thread(etcdctl, "--endpoints", plain, "get", "greeting")
+            assert done.returncode != 0
+        assert len(private_files(tmp_path)) == 12
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
+def private_files(folder: Path) -> list[Path]:
+    """Look at what members have written: only for their owner, and never in their logs."""
+    found = [*folder.glob("n?.etcd/tls/*/*.pem")]
+    assert {stat.S_IMODE(one.stat().st_mode) for one in found} == {0o600}
+    logs = "".join(log.read_text() for log in folder.glob("*.log"))
+    for one in found:
+        assert one.read_text().splitlines()[1] not in logs
+    return found
+
+
+def start_etcd(folder: Path, name: str, url: str, peer: str, peers: str) -> subprocess.Popen[bytes]:
+    flags = {
+        "name": name,
+        "data-dir": f"{name}.etcd",
+        "listen-client-urls": url,
+        "advertise-client-urls": url,
+        "listen-peer-urls": peer,
+        "initial-advertise-peer-urls": peer,
+        "initial-cluster": peers,
+    }
+    command = [sys.executable, "-m", "coordinator.cli.etcd", "--auto-tls", "--peer-auto-tls"]
+    command += [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+    with (folder / f"{name}.log").open("wb") as output:
+        return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
