@@ -35,6 +35,7 @@ def add(nouns: Nouns) -> None:
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
+    parser.set_defaults(connects=False)
     parser.add_argument("--dir", default="certs", metavar="FOLDER", help="where they are [certs]")
     parser.add_argument(
         "--host",

@@ -8,12 +8,15 @@ import contextlib
 import os
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from coordinator_sdk import Client
+from coordinator.cli import credentials
+from coordinator_sdk import TLS, Client
 from coordinator_sdk.client import endpoints_of
+from coordinator_sdk.credentials import Credential, Password
 from coordinator_sdk.errors import InvalidRequest
 
 OK = 0
@@ -23,6 +26,7 @@ BAD_INPUT = 3
 UNSUPPORTED = 4
 BAD_ARGUMENTS = 128
 
+DEFAULT_ADDRESS = "127.0.0.1:2379"
 LATER_FORMATS = ("fields", "table", "protobuf")
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -222,6 +226,7 @@ def add_globals(parser: argparse.ArgumentParser) -> None:
     add("--hex", action="store_true", help="print bytes as hexadecimal digits")
     add("--namespace", metavar="NAME", help="of services, locks, elections and topics")
     add("--debug", action="store_true", help="show a traceback with an error")
+    credentials.add_flags(add, argparse.BooleanOptionalAction)
     for name in ("--keepalive-time", "--keepalive-timeout"):
         add(name, type=seconds, help=argparse.SUPPRESS)
 
@@ -275,6 +280,9 @@ class Context:
         write_out: ``simple`` or ``json``, or another one that the command has in ``formats``.
         hex: Whether bytes are printed as hexadecimal digits.
         namespace: Of services, locks, elections and topics.
+        tls: Whom to trust; None for what is usual.
+        credential: Who this is; None for nobody.
+        asks_password_of: The user whose password has to be asked for, or nothing.
         signals: What becomes of signals.
     """
 
@@ -287,6 +295,9 @@ class Context:
     write_out: str
     hex: bool
     namespace: str
+    tls: TLS | None = None
+    credential: Credential | None = None
+    asks_password_of: str = ""
     signals: Signals = field(default_factory=Signals)
 
     @property
@@ -299,12 +310,25 @@ class Context:
         """Connect to the cluster, or to the member at ``endpoints``."""
         client = Client(
             *(endpoints or self.endpoints),
+            tls=self.tls or TLS(),
+            auth=self.credential,
             connect_timeout=self.dial_timeout,
             timeout=self.command_timeout,
             namespace=self.namespace,
         )
         async with client:
             yield client
+
+    def prepare(self) -> None:
+        """Ask whatever has to be asked at the terminal, before anything else is under way."""
+        before = getattr(self.flags, "before", None)
+        if before is not None:
+            before(self)
+        if self.asks_password_of and getattr(self.flags, "connects", True):
+            password = credentials.ask("Password: ", sys.stderr)
+            if not password:
+                raise CommandError("empty password", BAD_ARGUMENTS)
+            self.credential = Password(self.asks_password_of, password)
 
     def arguments(self, least: int, most: int | None, complaint: str) -> list[str]:
         """Give the arguments, if there are as many as the command takes."""
@@ -326,7 +350,12 @@ def context_of(found: argparse.Namespace) -> Context:
             )
         raise CommandError(f"unsupported output format; use {usable}", UNSUPPORTED)
     given = str(_setting(found, "endpoints", "", ("COORDINATOR_ENDPOINTS",)))
+    settings = credentials.Settings(found, os.environ)
     try:
+        tls = credentials.tls_of(settings)
+        credential, asks_password_of = credentials.credential_of(settings)
+        if tls is not None or not settings.switch("insecure_transport", True):
+            given = credentials.https(given, DEFAULT_ADDRESS)
         endpoints = [endpoint.url for endpoint in endpoints_of((given,) if given else ())]
     except InvalidRequest as error:
         raise CommandError(str(error), BAD_ARGUMENTS) from None
@@ -340,6 +369,9 @@ def context_of(found: argparse.Namespace) -> Context:
         write_out,
         bool(_setting(found, "hex", False)),
         str(_setting(found, "namespace", "default")),
+        tls,
+        credential,
+        asks_password_of,
     )
     for name in ("dial_timeout", "command_timeout"):
         if getattr(context, name) <= 0:
@@ -356,8 +388,10 @@ def _check_text(found: argparse.Namespace) -> None:
                 try:
                     text.encode()
                 except UnicodeEncodeError:
-                    shown = text.encode("utf-8", "surrogateescape")
-                    raise CommandError(f"{name}: {shown!r} is not UTF-8", BAD_ARGUMENTS) from None
+                    shown = repr(text.encode("utf-8", "surrogateescape"))
+                    if name in credentials.SECRETS or getattr(found, "hides_args", False):
+                        shown = "a secret"
+                    raise CommandError(f"{name}: {shown} is not UTF-8", BAD_ARGUMENTS) from None
 
 
 def _setting(

@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING
 
 from coordinator import __version__
 from coordinator.cli import (
+    api_key,
+    auth,
     blame,
     certs,
+    credentials,
     discovery,
     election,
     endpoint,
@@ -27,14 +30,17 @@ from coordinator.cli import (
     lock,
     member,
     output,
+    role,
     service,
     session,
     snapshot,
     topic,
     txn,
+    user,
     watch,
 )
 from coordinator.cli.command import (
+    BAD_ARGUMENTS,
     BAD_CONNECTION,
     ERROR,
     CommandError,
@@ -82,11 +88,16 @@ def build_parser() -> Parser:
         member,
         snapshot,
         discovery,
+        auth,
+        user,
+        role,
+        api_key,
         blame,
         certs,
     ):
         module.add(nouns)
-    nouns.command("version", show_version, "", "print the version of coordctl")
+    version = nouns.command("version", show_version, "", "print the version of coordctl")
+    version.set_defaults(connects=False)
     return parser
 
 
@@ -105,13 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         found, _ = build_parser().parse_known_args(words)
         context = context_of(found)
+        context.prepare()
         return asyncio.run(_perform(context)) or 0
     except CommandError as error:
         return _fail(str(error), error.status, words)
     except ConnectFailed as error:
         return _fail(str(error), BAD_CONNECTION, words)
     except (CoordinatorError, StorageError) as error:
-        return _fail(str(error) or type(error).__name__, ERROR, words)
+        return _refused(error, words)
     except BrokenPipeError:
         # Whoever read the output has gone: end as other programs do, without a complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -123,6 +135,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _perform(context: Context) -> int | None:
     context.signals.install()
     status: int | None = await context.flags.run(context)
+    return status
+
+
+def _refused(error: Exception, words: list[str]) -> int:
+    status = ERROR
+    if credentials.is_refused_login(error):
+        status = BAD_CONNECTION
+    elif credentials.is_bad_file(error):
+        status = BAD_ARGUMENTS
+    _fail(credentials.words_of(error), status, words)
+    if (hint := credentials.hint(error)) and sys.stderr.isatty():
+        output.tell(hint)
     return status
 
 

@@ -170,6 +170,14 @@ _WRAPPER: dict[type[Response], str] = {
 }
 
 
+async def told(client: Client, is_json: bool, line: str) -> None:
+    """Say that a change was made: in words, or by etcd's header alone."""
+    if is_json:
+        say_json({"header": await header(client)})
+    else:
+        say(line)
+
+
 # ---------------------------------------------------------------- everything else
 
 
@@ -214,6 +222,13 @@ def since(milliseconds: int) -> str:
     if not milliseconds:
         return "-"
     return span(max(0.0, time.time() - milliseconds / 1000))
+
+
+def moment(milliseconds: int) -> str:
+    """Tell a moment of the cluster's clock; 0 is no end at all."""
+    if not milliseconds:
+        return "never"
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(milliseconds / 1000))
 
 
 def span(seconds: float) -> str:

@@ -25,8 +25,10 @@ def add(nouns: Nouns) -> None:
     group = nouns.group("snapshot", "backups: take, check and restore them")
     group.command("save", save, "<file>", "back up everything a member has into a file")
     check = group.command("status", status, "<file>", "check a backup and say what it holds")
+    check.set_defaults(connects=False)
     check.set_defaults(formats=("simple", "json", "table"))
     bring = group.command("restore", restore, "<file>", "make a data directory from a backup")
+    bring.set_defaults(connects=False)
     bring.add_argument("--data-dir", default="", metavar="DIR", help="new or empty directory")
     bring.add_argument("--name", default="default", help="name of the member")
     bring.add_argument(
