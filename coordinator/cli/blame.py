@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from coordinator.cli import kv, output
+from coordinator.cli import kv, output, tables
 from coordinator.cli.command import CommandError, whole
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def add(nouns: Nouns) -> None:
     """Add the command."""
     words = f"<key> | {'|'.join(KINDS)} <name>"
     one = nouns.command("blame", blame, words, "tell who changed something, the newest first", 0)
+    one.set_defaults(formats=tables.FORMATS)
     one.add_argument("--limit", type=whole, default=0, help="the newest so many changes")
     one.add_argument("--before", type=whole, default=0, help="only changes below this revision")
 
@@ -47,9 +48,6 @@ async def blame(context: Context) -> None:
         key = kv.encode(words[0])
     async with context.client() as client:
         found = await client.cluster.blame(key, **facts)
-    if context.is_json:
-        output.say_json(output.plain(found))
-        return
     rows = [
         (
             one.revision,
@@ -64,7 +62,9 @@ async def blame(context: Context) -> None:
         for one in found.lines
     ]
     titles = ("REVISION", "TIME", "USER", "FROM", "OPERATION", "CHANGE", "RECORD", "CAUSE")
-    output.say(*output.columns(titles, rows))
+    tables.show(context, titles, rows, found)
+    if context.write_out != "simple":
+        return
     if found.more:
         output.say(f"older changes: --before {found.lines[-1].revision}")
     elif found.compact_revision:

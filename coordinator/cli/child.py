@@ -9,10 +9,25 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from coordinator.cli.command import CommandError, Signals
+from coordinator.cli.command import CommandError, Signals, seconds
+from coordinator.cli.output import tell
+
+ON_LOST = ("term", "kill", "ignore")
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from coordinator.cli.command import Context, Parser
+
+
+def loss_flags(parser: Parser) -> None:
+    """Add the flags that tell what becomes of a command when what it needs is lost."""
+    add_flag = parser.add_argument
+    add_flag("--on-lost", choices=ON_LOST, default="term", help="what becomes of the command")
+    add_flag(
+        "--kill-after", type=seconds, default=5.0, help="SIGKILL follows SIGTERM after so long"
+    )
+
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -70,6 +85,31 @@ class Child:
                 return await self.wait()
         self.send(signal.SIGKILL)
         return await self.wait()
+
+    async def wait_while_held(
+        self, context: Context, lost: asyncio.Event, why: Callable[[], str]
+    ) -> int:
+        """Wait for its end, and stop it if what it needs is lost.
+
+        Args:
+            context: Its signals go on to the command, its flags are those of `loss_flags`.
+            lost: Set when what it needs is lost.
+            why: Tells what was lost, for the person at the terminal.
+
+        Returns:
+            Its exit code, 128 + n if signal n ended it.
+        """
+        running = asyncio.ensure_future(self.wait_and_forward(context.signals))
+        losing = asyncio.ensure_future(lost.wait())
+        await asyncio.wait({running, losing}, return_when=asyncio.FIRST_COMPLETED)
+        losing.cancel()
+        if not running.done():
+            tell(why())
+            if context.flags.on_lost == "term":
+                await self.stop(signal.SIGTERM, context.flags.kill_after)
+            elif context.flags.on_lost == "kill":
+                self.send(signal.SIGKILL)
+        return await running
 
     async def wait_and_forward(self, signals: Signals) -> int:
         """Wait for its end; signals that reach coordctl go on to it."""

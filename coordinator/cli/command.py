@@ -27,7 +27,7 @@ UNSUPPORTED = 4
 BAD_ARGUMENTS = 128
 
 DEFAULT_ADDRESS = "127.0.0.1:2379"
-LATER_FORMATS = ("fields", "table", "protobuf")
+ALL_FORMATS = ("simple", "fields", "json", "protobuf", "table")
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -180,6 +180,7 @@ class Nouns:
             title=title, metavar="<command>", required=True, parser_class=Parser
         )
         self._prog = parser.prog
+        self.parsers: list[Parser] = []
 
     def command(
         self, name: str, run: Run, usage: str, summary: str, text_args: int | None = None
@@ -203,6 +204,7 @@ class Nouns:
         )
         parser.set_defaults(run=run, text_args=text_args)
         add_globals(parser)
+        self.parsers.append(parser)
         return parser
 
     def group(self, name: str, summary: str) -> Nouns:
@@ -222,7 +224,12 @@ def add_globals(parser: argparse.ArgumentParser) -> None:
     add("--endpoints", metavar="URLS", help="members to talk to, joined by commas")
     add("--dial-timeout", metavar="2s", type=seconds, help="how long connecting may take")
     add("--command-timeout", metavar="5s", type=seconds, help="how long a call may take")
-    add("-w", "--write-out", metavar="FORMAT", help="simple or json")
+    add(
+        "-w",
+        "--write-out",
+        metavar="FORMAT",
+        help=f"{', '.join(ALL_FORMATS)}; not all commands have all",
+    )
     add("--hex", action="store_true", help="print bytes as hexadecimal digits")
     add("--namespace", metavar="NAME", help="of services, locks, elections and topics")
     add("--debug", action="store_true", help="show a traceback with an error")
@@ -344,11 +351,14 @@ def context_of(found: argparse.Namespace) -> Context:
     formats = getattr(found, "formats", ("simple", "json"))
     if write_out not in formats:
         usable = " or ".join((", ".join(formats[:-1]), formats[-1]))
-        if write_out in LATER_FORMATS:
+        if write_out in ALL_FORMATS:
             raise CommandError(
-                f"output format {write_out!r} is not supported yet; use {usable}", UNSUPPORTED
+                f"--write-out: {write_out} not supported as output format here; use {usable}",
+                UNSUPPORTED,
             )
-        raise CommandError(f"unsupported output format; use {usable}", UNSUPPORTED)
+        raise CommandError(
+            f"--write-out: {write_out!r} is an unsupported output format; use {usable}", UNSUPPORTED
+        )
     given = str(_setting(found, "endpoints", "", ("COORDINATOR_ENDPOINTS",)))
     settings = credentials.Settings(found, os.environ)
     try:

@@ -114,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     context: Context | None = None
     try:
+        _check_environment()
         found, _ = build_parser().parse_known_args(words)
         context = context_of(found)
         context.prepare()
@@ -130,6 +131,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _end_by(signal.SIGPIPE)
     except (KeyboardInterrupt, asyncio.CancelledError):
         return _end_by(context.signals.number if context else signal.SIGINT)
+
+
+def _check_environment() -> None:
+    if os.environ.get("ETCDCTL_API", "3") == "2":
+        raise CommandError(
+            "ETCDCTL_API=2 asks for the keys of etcd v2, which Coordinator does not have; "
+            "unset it, or set ETCDCTL_API=3"
+        )
 
 
 async def _perform(context: Context) -> int | None:

@@ -5,27 +5,40 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from coordinator.cli import kv, output
+from coordinator.cli import kv, output, recipe, tables
+from coordinator.cli.child import Child, loss_flags
 from coordinator.cli.command import BAD_ARGUMENTS, CommandError, Context, Nouns, seconds
 
 if TYPE_CHECKING:
     from coordinator_sdk import Client
+    from coordinator_sdk.elections import Leadership
     from coordinator_sdk.protocol.elections import ElectionLeader
+
+
+DEFAULT_TTL = 10.0
 
 
 def add(nouns: Nouns) -> None:
     """Add the commands."""
     summary = "stand for election and lead until a signal; with -l, listen to who leads"
-    parser = nouns.command("elect", elect, "<name> [value]", summary, 1)
+    usage = "<name> [value] [-- command [arguments]]"
+    parser = nouns.command("elect", elect, usage, summary, 1)
+    parser.epilog = (
+        "A command after -- runs while this process leads, with the token in COORD_ELECTION_TOKEN. "
+        "With ETCDCTL_API=3 in the environment the election is one of keys, as with etcdctl."
+    )
     parser.add_argument("-l", "--listen", action="store_true", help="print every new leader")
     parser.add_argument(
-        "--ttl", type=seconds, default=10.0, help="seconds that leading outlives this process"
+        "--ttl", type=seconds, help="seconds that leading outlives this process; 10 unless given"
     )
     parser.add_argument(
         "--timeout", type=seconds, help="how long to wait to be elected; for ever unless given"
     )
+    loss_flags(parser)
     group = nouns.group("election", "elections: one leader out of many candidates")
-    group.command("ls", list_all, "[prefix]", "list the elections that have a leader")
+    listing = group.command("ls", list_all, "[prefix]", "list the elections that have a leader")
+    listing.set_defaults(formats=tables.FORMATS)
+    group.command("observe", observe, "<name>", "print every new leader, the present one first")
     group.command("show", show, "<name>", "tell the leader and the candidates, in order")
 
 
@@ -33,22 +46,35 @@ async def elect(context: Context) -> int | None:
     """Campaign or listen."""
     flags = context.flags
     complaint = "elect takes one election name argument and an optional proposal argument"
-    name, *rest = context.arguments(1, 2, complaint)
+    dashed = len(context.args) if context.dashed is None else context.dashed
+    given, command = context.args[:dashed], context.args[dashed:]
+    if not 1 <= len(given) <= 2:
+        raise CommandError(complaint, BAD_ARGUMENTS)
+    name, *rest = given
     if flags.listen:
         if rest:
             raise CommandError("elect -l takes one election name argument", BAD_ARGUMENTS)
         async with context.client() as client:
+            if recipe.is_wanted():
+                return await recipe.listen(context, client, name)
             return await listen(context, client, name)
     value = kv.encode(rest[0]) if rest else b""
     async with context.client() as client:
-        return await campaign(context, client, name, value)
+        if recipe.is_wanted() and not command:
+            return await recipe.elect(context, client, name, value)
+        return await campaign(context, client, name, value, command)
 
 
-async def campaign(context: Context, client: Client, name: str, value: bytes) -> int | None:
-    """Lead until a signal comes, then resign."""
+async def campaign(
+    context: Context, client: Client, name: str, value: bytes, command: list[str]
+) -> int | None:
+    """Lead until a signal comes or a command has ended, then resign."""
     flags = context.flags
-    term = client.elections.lead(name, value=value, timeout=flags.timeout, ttl=flags.ttl)
+    ttl = DEFAULT_TTL if flags.ttl is None else flags.ttl
+    term = client.elections.lead(name, value=value, timeout=flags.timeout, ttl=ttl)
     await term.campaign()
+    if command:
+        return await _run_leading(context, term, command)
     signals = context.signals.catch()
     assert term.session is not None
     if context.is_json:
@@ -74,6 +100,23 @@ async def campaign(context: Context, client: Client, name: str, value: bytes) ->
     return None
 
 
+async def _run_leading(context: Context, term: Leadership, command: list[str]) -> int:
+    """Run a command while this process leads; stop it if leadership is lost."""
+    flags = context.flags
+    environment = {"COORD_ELECTION_TOKEN": str(term.token), "COORD_ELECTION_NAME": term.name}
+    child = await Child.start(command, environment)
+    code = await child.wait_while_held(
+        context, term.lost, lambda: f"leadership {term.name!r} was lost: {term.reason_lost}"
+    )
+    if term.lost.is_set():
+        what = "went on without it" if flags.on_lost == "ignore" else "was stopped"
+        raise CommandError(f"leadership {term.name!r} was lost, {command[0]!r} {what}")
+    await term.resign()
+    if code:
+        output.tell(f"Error: exit status {code}")
+    return code
+
+
 async def listen(context: Context, client: Client, name: str) -> int | None:
     """Print every new leader, the present one first."""
     last: tuple[int, bytes] | None = None
@@ -93,14 +136,18 @@ def _lines(name: str, session: int, value: bytes, as_hex: bool) -> bytes:
     return b"%b\n%b\n" % (key, output.shown(value, as_hex))
 
 
+async def observe(context: Context) -> int | None:
+    """Print every new leader."""
+    name = context.arguments(1, 1, "election observe takes an election name")[0]
+    async with context.client() as client:
+        return await listen(context, client, name)
+
+
 async def list_all(context: Context) -> None:
     """List the elections."""
     prefix = (context.arguments(0, 1, "election ls takes at most a prefix") or [""])[0]
     async with context.client() as client:
         elections = await client.elections.list(prefix)
-        if context.is_json:
-            output.say_json(output.plain(elections))
-            return
         rows = [
             (one.name, one.leader.token, _who(one.leader), output.since(one.leader.since_ms))
             + (one.waiting, _value(one.leader))
@@ -108,7 +155,7 @@ async def list_all(context: Context) -> None:
             if one.leader is not None
         ]
         titles = ("ELECTION", "TOKEN", "LEADER", "SINCE", "WAITING", "VALUE")
-        output.say(*output.columns(titles, rows))
+        tables.show(context, titles, rows, elections)
 
 
 async def show(context: Context) -> None:

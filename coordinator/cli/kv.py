@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.cli import output
+from coordinator.cli import answers, output
 from coordinator.cli.command import (
     BAD_ARGUMENTS,
     UNSUPPORTED,
@@ -14,6 +14,7 @@ from coordinator.cli.command import (
     Context,
     Nouns,
     Parser,
+    Run,
     hexadecimal,
     whole,
 )
@@ -22,6 +23,7 @@ from coordinator_sdk.protocol.kv import Delete, Put, Range, SortOrder, SortTarge
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
 EVERYTHING = b"\0"
 _SORTS: dict[str, SortBy] = {
@@ -42,10 +44,15 @@ _TARGETS = {
 
 def add(nouns: Nouns) -> None:
     """Add the commands."""
-    add_to = nouns.command
-    put_flags(add_to("put", put, "<key> <value>", "write a key", 0))
-    get_flags(add_to("get", get, "<key> [range_end]", "read a key or a range of keys", 0))
-    del_flags(add_to("del", delete, "<key> [range_end]", "delete a key or a range of keys", 0))
+    kinds: tuple[tuple[str, Run, str, str, Callable[[Parser], None]], ...] = (
+        ("put", put, "<key> <value>", "write a key", put_flags),
+        ("get", get, "<key> [range_end]", "read a key or a range of keys", get_flags),
+        ("del", delete, "<key> [range_end]", "delete a key or a range of keys", del_flags),
+    )
+    for name, run, usage, summary, add_flags in kinds:
+        parser = nouns.command(name, run, usage, summary, 0)
+        parser.set_defaults(formats=answers.FORMATS)
+        add_flags(parser)
 
 
 def encode(text: str) -> bytes:
@@ -226,18 +233,14 @@ async def put(context: Context) -> None:
             ignore_value=op.ignore_value,
             ignore_lease=op.ignore_lease,
         )
-        if context.is_json:
-            head = await output.header(client, result.revision)
-            output.say_json(output.response_json(result, head))
-        else:
-            output.write(output.response_lines(result, context.hex))
+        await answers.show(context, client, result)
 
 
 async def get(context: Context) -> None:
     """Read keys."""
     flags = context.flags
     op = get_of(flags, context.args)
-    if flags.print_value_only and context.is_json:
+    if flags.print_value_only and context.write_out != "simple":
         raise CommandError("print-value-only is only for `--write-out=simple`", BAD_ARGUMENTS)
     ordering = _ordering(op)
     async with context.client() as client:
@@ -252,15 +255,12 @@ async def get(context: Context) -> None:
             count_only=op.count_only,
             serializable=op.serializable,
         )
-        if context.is_json:
-            head = await output.header(client, result.revision)
-            output.say_json(output.response_json(result, head))
-        elif op.count_only:
+        if op.count_only and context.write_out == "simple":
             output.say(str(result.count))
         elif flags.print_value_only:
             output.write(b"".join(output.shown(kv.value, context.hex) + b"\n" for kv in result.kvs))
         else:
-            output.write(output.response_lines(result, context.hex))
+            await answers.show(context, client, result)
 
 
 async def delete(context: Context) -> None:
@@ -268,8 +268,4 @@ async def delete(context: Context) -> None:
     op = del_of(context.flags, context.args)
     async with context.client() as client:
         result = await client.kv.delete(op.key, range_end=op.range_end or None, prev_kv=op.prev_kv)
-        if context.is_json:
-            head = await output.header(client, result.revision)
-            output.say_json(output.response_json(result, head))
-        else:
-            output.write(output.response_lines(result, context.hex))
+        await answers.show(context, client, result)

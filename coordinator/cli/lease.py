@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from coordinator.cli import output
+from coordinator.cli import fields, output
 from coordinator.cli.command import (
     BAD_ARGUMENTS,
     BAD_CONNECTION,
@@ -18,6 +18,7 @@ from coordinator_sdk import Client, CoordinatorError, LeaseNotFound
 
 SHORTEST_SECONDS = 2
 """What is shorter is raised, as etcd does."""
+FORMATS = ("simple", "fields", "json")
 NOT_FOUND = "etcdserver: requested lease not found"
 
 
@@ -31,6 +32,8 @@ def add(nouns: Nouns) -> None:
     group.command("list", list_all, "", "list the leases")
     keep = group.command("keep-alive", keep_alive, "<id>", "renew a lease until it ends")
     keep.add_argument("--once", action="store_true", help="renew it once")
+    for parser in group.parsers:
+        parser.set_defaults(formats=FORMATS)
 
 
 def _id(context: Context, complaint: str) -> int:
@@ -50,11 +53,14 @@ async def grant(context: Context) -> None:
         except CoordinatorError as error:
             raise CommandError(f"failed to grant lease ({error})") from error
         ttl = round(lease.ttl)
+        if context.write_out == "simple":
+            output.say(f"lease {lease.id:016x} granted with TTL({ttl}s)")
+            return
+        head = await output.header(client)
         if context.is_json:
-            head = await output.header(client)
             output.say_json({**head, "ID": lease.id, "TTL": ttl, "Error": ""})
         else:
-            output.say(f"lease {lease.id:016x} granted with TTL({ttl}s)")
+            output.say(*fields.head_lines(head), *fields.lines(ID=lease.id, TTL=ttl))
 
 
 async def revoke(context: Context) -> None:
@@ -65,10 +71,14 @@ async def revoke(context: Context) -> None:
             result = await client.leases.revoke(lease)
         except CoordinatorError as error:
             raise CommandError(f"failed to revoke lease ({error})") from error
-        if context.is_json:
-            output.say_json({"header": await output.header(client, result.revision)})
-        else:
+        if context.write_out == "simple":
             output.say(f"lease {lease:016x} revoked")
+            return
+        head = await output.header(client, result.revision)
+        if context.is_json:
+            output.say_json({"header": head})
+        else:
+            output.say(*fields.head_lines(head))
 
 
 async def timetolive(context: Context) -> None:
@@ -82,6 +92,11 @@ async def timetolive(context: Context) -> None:
             keys = [output.text64(key) for key in info.keys]
             found = {"id": lease, "ttl": left, "granted-ttl": granted, "keys": keys or None}
             output.say_json({**await output.header(client), **found})
+        elif context.write_out == "fields":
+            head = await output.header(client)
+            facts = fields.lines(ID=lease, TTL=left, GrantedTTL=granted)
+            keys = [fields.line("Key", key) for key in info.keys]
+            output.say(*fields.head_lines(head), *facts, *keys)
         elif gone:
             output.say(f"lease {lease:016x} already expired")
         else:
@@ -103,6 +118,10 @@ async def list_all(context: Context) -> None:
         if context.is_json:
             ids = [{"id": info.lease} for info in leases]
             output.say_json({**await output.header(client), "leases": ids})
+        elif context.write_out == "fields":
+            head = await output.header(client)
+            ids_only = [fields.line("ID", info.lease) for info in leases]
+            output.say(*fields.head_lines(head), *ids_only)
         else:
             output.say(f"found {len(leases)} leases", *(f"{info.lease:016x}" for info in leases))
 
@@ -123,15 +142,18 @@ async def keep_alive(context: Context) -> None:
             except LeaseNotFound:
                 break
             await asyncio.sleep(ttl / 3)
-        if not context.is_json:
+        if context.write_out == "simple":
             output.say(f"lease {lease:016x} expired or revoked.")
 
 
 async def _renew(context: Context, client: Client, lease: int) -> float:
     ttl = await client.leases.keepalive(lease)
+    if context.write_out == "simple":
+        output.say(f"lease {lease:016x} keepalived with TTL({round(ttl)})")
+        return ttl
+    head = await output.header(client)
     if context.is_json:
-        head = await output.header(client)
         output.say_json({**head, "ID": lease, "TTL": round(ttl)})
     else:
-        output.say(f"lease {lease:016x} keepalived with TTL({round(ttl)})")
+        output.say(*fields.head_lines(head), *fields.lines(ID=lease, TTL=round(ttl)))
     return ttl

@@ -1,17 +1,16 @@
 """lock: hold a fair, fenced lock, alone or while a command runs; see who holds what.
 
-`lock NAME` takes the lock called NAME. The words `ls`, `show` and `release` directly after
-`lock` are commands; a lock of such a name is taken with `lock --name ls`.
+`lock NAME` takes the lock called NAME. The words `ls`, `show`, `release` and `force-release`
+directly after `lock` are commands; a lock of such a name is taken with `lock --name ls`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import TYPE_CHECKING
 
-from coordinator.cli import output
-from coordinator.cli.child import Child
+from coordinator.cli import output, recipe, tables
+from coordinator.cli.child import Child, loss_flags
 from coordinator.cli.command import (
     BAD_ARGUMENTS,
     CommandError,
@@ -23,8 +22,7 @@ from coordinator.cli.command import (
 if TYPE_CHECKING:
     from coordinator_sdk import Client, Lock, LockInfo
 
-WORDS = ("ls", "show", "release")
-ON_LOST = ("term", "kill", "ignore")
+WORDS = ("ls", "show", "release", "force-release")
 TOKEN_VARIABLE = "COORD_LOCK_TOKEN"
 
 
@@ -34,22 +32,22 @@ def add(nouns: Nouns) -> None:
     parser = nouns.command("lock", hold, "<name> [[--] command [arguments]]", summary, 1)
     parser.epilog = (
         "`lock ls [prefix]` lists the locks that are held, `lock show <name>` tells the holder and "
-        "the queue, `lock release <name> --reason <why>` takes a lock from its holder. A lock "
-        "called ls, show or release is taken with `lock --name`."
+        "the queue, `lock force-release <name> --reason <why>` takes it from its holder. A lock "
+        "called ls, show, release or force-release is taken with `lock --name`. With "
+        "ETCDCTL_API=3 in the environment the lock is a key, as with etcdctl, and the exit code 1 "
+        "if the command fails."
     )
     add_flag = parser.add_argument
     add_flag("--name", help="name of the lock; all arguments are then the command")
     add_flag("--ttl", type=seconds, default=10.0, help="seconds that it outlives this process")
     add_flag("--timeout", type=seconds, help="how long to wait for it; for ever unless given")
     add_flag("--reason", default="", help="why it is taken, for operators")
-    add_flag("--on-lost", choices=ON_LOST, default="term", help="what becomes of the command")
-    add_flag(
-        "--kill-after", type=seconds, default=5.0, help="SIGKILL follows SIGTERM after so long"
-    )
-    parser.add_word("ls", list_held, "[prefix]")
+    loss_flags(parser)
+    parser.add_word("ls", list_held, "[prefix]").set_defaults(formats=tables.FORMATS)
     parser.add_word("show", show, "<name>")
-    release_flag = parser.add_word("release", release, "<name> --reason <why>").add_argument
-    release_flag("--reason", default="", help="for the holder and for the record")
+    for word in ("release", "force-release"):
+        release_flag = parser.add_word(word, release, "<name> --reason <why>").add_argument
+        release_flag("--reason", default="", help="for the holder and for the record")
 
 
 # ---------------------------------------------------------------- holding
@@ -73,6 +71,8 @@ async def hold(context: Context) -> int | None:
                 BAD_ARGUMENTS,
             )
     async with context.client() as client:
+        if recipe.is_wanted():
+            return await recipe.lock(context, client, name, args)
         lock = client.locks.lock(name, timeout=flags.timeout, ttl=flags.ttl, reason=flags.reason)
         await lock.acquire()
         if args:
@@ -111,17 +111,9 @@ async def run_holding(context: Context, lock: Lock, command: list[str]) -> int:
         "ETCD_LOCK_REV": str(lock.token),
     }
     child = await Child.start(command, environment)
-    running = asyncio.ensure_future(child.wait_and_forward(context.signals))
-    losing = asyncio.ensure_future(lock.lost.wait())
-    await asyncio.wait({running, losing}, return_when=asyncio.FIRST_COMPLETED)
-    losing.cancel()
-    if not running.done():
-        output.tell(f"lock {lock.name!r} was lost: {lock.reason_lost}")
-        if flags.on_lost == "term":
-            await child.stop(signal.SIGTERM, flags.kill_after)
-        elif flags.on_lost == "kill":
-            child.send(signal.SIGKILL)
-    code = await running
+    code = await child.wait_while_held(
+        context, lock.lost, lambda: f"lock {lock.name!r} was lost: {lock.reason_lost}"
+    )
     if lock.lost.is_set():
         what = "went on without it" if flags.on_lost == "ignore" else "was stopped"
         raise CommandError(f"lock {lock.name!r} was lost, {command[0]!r} {what}")
@@ -145,9 +137,6 @@ async def list_held(context: Context) -> None:
     prefix = (context.arguments(0, 1, "lock ls takes at most a prefix") or [""])[0]
     async with context.client() as client:
         locks = await client.locks.list(prefix)
-        if context.is_json:
-            output.say_json(output.plain(locks))
-            return
         rows = [
             (lock.name, lock.holder.token, _who(lock), output.since(lock.holder.since_ms))
             + (lock.waiting, lock.holder.reason)
@@ -155,7 +144,7 @@ async def list_held(context: Context) -> None:
             if lock.holder is not None
         ]
         titles = ("LOCK", "TOKEN", "HOLDER", "SINCE", "WAITING", "REASON")
-        output.say(*output.columns(titles, rows))
+        tables.show(context, titles, rows, locks)
 
 
 async def show(context: Context) -> None:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from coordinator.cli import output
+from coordinator.cli import fields, output, tables
 from coordinator.cli.command import BAD_ARGUMENTS, CommandError, hexadecimal
 
 if TYPE_CHECKING:
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from coordinator_sdk import Client
     from coordinator_sdk.protocol.cluster import MemberChangeResult, MemberInfo
 
+TITLES = ("ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER")
 _PEER_URLS = "where the other members reach it: URLs, by commas"
 
 
 def add(nouns: Nouns) -> None:
     """Add the commands."""
     group = nouns.group("member", "members of the cluster")
-    group.command("list", list_all, "", "list the members")
+    group.command("list", list_all, "", "list the members").set_defaults(formats=tables.FORMATS)
     parser = group.command("add", add_one, "NAME", "add a member, before it is started")
     parser.add_argument("--peer-urls", metavar="URLS", default="", help=_PEER_URLS)
     parser.add_argument(
@@ -50,13 +51,13 @@ async def list_all(context: Context) -> None:
         if context.is_json:
             head = await _header(client)
             output.say_json({"header": head, "members": [_json(one) for one in members]})
-            return
-        for one in members:
-            started = "started" if one.is_started else "unstarted"
-            learner = "true" if one.is_learner else "false"
-            peers, clients = ",".join(one.peer_urls), ",".join(one.client_urls)
-            name = output.clean(one.name)
-            output.say(f"{one.member:x}, {started}, {name}, {peers}, {clients}, {learner}")
+        elif context.write_out == "fields":
+            found = [line for one in members for line in _fields(one)]
+            output.say(*fields.head_lines(await _header(client)), *found)
+        elif context.write_out == "table":
+            output.say(*tables.boxed(TITLES, map(_row, members)))
+        else:
+            output.say(*(", ".join(_row(one)) for one in members))
 
 
 async def add_one(context: Context) -> None:
@@ -139,6 +140,23 @@ async def _header(client: Client) -> dict[str, int]:
     head = await output.header(client)
     del head["revision"]  # as in etcd: members have none
     return head
+
+
+def _row(one: MemberInfo) -> tuple[str, ...]:
+    started = "started" if one.is_started else "unstarted"
+    learner = "true" if one.is_learner else "false"
+    urls = ",".join(one.peer_urls), ",".join(one.client_urls)
+    return f"{one.member:x}", started, output.clean(one.name), *urls, learner
+
+
+def _fields(one: MemberInfo) -> list[str]:
+    return [
+        *fields.lines(ID=one.member, Name=one.name),
+        *(fields.line("PeerURL", url) for url in one.peer_urls),
+        *(fields.line("ClientURL", url) for url in one.client_urls),
+        fields.line("IsLearner", one.is_learner),
+        "",
+    ]
 
 
 def _json(one: MemberInfo) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from coordinator.cli import output
+from coordinator.cli import output, tables
 from coordinator.cli.child import Child
 from coordinator.cli.command import (
     BAD_ARGUMENTS,
@@ -26,8 +26,11 @@ TITLES = ("INSTANCE", "ADDRESS", "STATUS", "SINCE", "ZONE", "VERSION", "WEIGHT",
 def add(nouns: Nouns) -> None:
     """Add the commands."""
     group = nouns.group("service", "services: register instances, find them, follow them")
-    group.command("ls", list_all, "[prefix]", "list the services")
-    group.command("show", show, "<name>", "list the instances of a service, in any status")
+    for parser in (
+        group.command("ls", list_all, "[prefix]", "list the services"),
+        group.command("show", show, "<name>", "list the instances of a service, in any status"),
+    ):
+        parser.set_defaults(formats=tables.FORMATS)
     group.command("watch", watch, "[name]", "print every instance that comes, changes or goes")
     register_flags = group.command(
         "register",
@@ -53,9 +56,6 @@ async def list_all(context: Context) -> None:
     prefix = (context.arguments(0, 1, "service ls takes at most a prefix") or [""])[0]
     async with context.client() as client:
         services = await client.services.list(prefix)
-        if context.is_json:
-            output.say_json(output.plain(services))
-            return
         rows = [
             (
                 one.service,
@@ -64,7 +64,7 @@ async def list_all(context: Context) -> None:
             )
             for one in services
         ]
-        output.say(*output.columns(("SERVICE", "INSTANCES", "STATUS"), rows))
+        tables.show(context, ("SERVICE", "INSTANCES", "STATUS"), rows, services)
 
 
 async def show(context: Context) -> None:
@@ -72,15 +72,12 @@ async def show(context: Context) -> None:
     name = context.arguments(1, 1, "service show takes a service name")[0]
     async with context.client() as client:
         found = await client.services.discover(name, statuses=["*"])
-        if context.is_json:
-            output.say_json(output.plain(found))
-            return
         rows = [
             (one.instance, address(one), status(one), output.since(one.registered_ms), one.zone)
             + (one.version, one.weight, ",".join(one.tags))
             for one in found
         ]
-        output.say(*output.columns(TITLES, rows))
+        tables.show(context, TITLES, rows, found)
 
 
 def address(instance: Instance) -> str:

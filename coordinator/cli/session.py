@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordinator.cli import output
+from coordinator.cli import output, tables
 
 if TYPE_CHECKING:
     from coordinator.cli.command import Context, Nouns
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def add(nouns: Nouns) -> None:
     """Add the commands."""
     group = nouns.group("session", "sessions: what locks, leaderships and instances hang on")
-    group.command("ls", list_all, "", "list the sessions and what they hold")
+    listing = group.command("ls", list_all, "", "list the sessions and what they hold")
+    listing.set_defaults(formats=tables.FORMATS)
 
 
 async def list_all(context: Context) -> None:
@@ -21,9 +22,6 @@ async def list_all(context: Context) -> None:
     context.arguments(0, 0, "session ls takes no argument")
     async with context.client() as client:
         sessions = await client.sessions.list()
-        if context.is_json:
-            output.say_json(output.plain(sessions))
-            return
         rows = [
             (
                 f"{one.session:016x}",
@@ -36,4 +34,4 @@ async def list_all(context: Context) -> None:
             for one in sessions
         ]
         titles = ("SESSION", "PROCESS", "TTL", "LEFT", "SINCE", "HOLDS")
-        output.say(*output.columns(titles, rows))
+        tables.show(context, titles, rows, sessions)

@@ -7,11 +7,11 @@ import random
 import sys
 from typing import TYPE_CHECKING
 
-from coordinator.cli import output
+from coordinator.cli import fields, output, tables
 from coordinator.cli.command import BAD_ARGUMENTS, CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from coordinator.cli.command import Context, Nouns
     from coordinator.storage.backup import BackupStatus
@@ -25,8 +25,7 @@ def add(nouns: Nouns) -> None:
     group = nouns.group("snapshot", "backups: take, check and restore them")
     group.command("save", save, "<file>", "back up everything a member has into a file")
     check = group.command("status", status, "<file>", "check a backup and say what it holds")
-    check.set_defaults(connects=False)
-    check.set_defaults(formats=("simple", "json", "table"))
+    check.set_defaults(connects=False, formats=tables.FORMATS)
     bring = group.command("restore", restore, "<file>", "make a data directory from a backup")
     bring.set_defaults(connects=False)
     bring.add_argument("--data-dir", default="", metavar="DIR", help="new or empty directory")
@@ -116,25 +115,17 @@ async def status(context: Context) -> None:
             }
         )
     elif context.write_out == "table":
-        output.say(*_table(("HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE"), _row(found)))
+        titles = ("HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE")
+        output.say(*tables.boxed(titles, [_row(found)]))
+    elif context.write_out == "fields":
+        facts: dict[str, object] = {"Hash": found.sha256, "Revision": found.revision}
+        output.say(*fields.lines(**facts, Keys=found.keys, Size=found.size_bytes))
     else:
         output.say(", ".join(_row(found)))
 
 
 def _row(found: BackupStatus) -> tuple[str, ...]:
     return found.sha256, str(found.revision), str(found.keys), _size(found.size_bytes)
-
-
-def _table(titles: Sequence[str], row: Sequence[str]) -> list[str]:
-    """Draw a box of one row, as etcdctl does."""
-    widths = [max(len(title), len(cell)) for title, cell in zip(titles, row, strict=True)]
-    rule = "+".join(("", *("-" * (width + 2) for width in widths), ""))
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (f" {cell:>{width}} " for cell, width in zip(cells, widths, strict=True))
-        return "|".join(("", *padded, ""))
-
-    return [rule, line(titles), rule, line(row), rule]
 
 
 async def restore(context: Context) -> None:

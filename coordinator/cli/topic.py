@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from coordinator.cli import kv, output
+from coordinator.cli import kv, output, tables
 from coordinator.cli.command import (
     BAD_ARGUMENTS,
     CommandError,
@@ -44,7 +44,8 @@ def add(nouns: Nouns) -> None:
     subscribe_flag("--count", type=whole, default=0, help="end after so many messages")
     subscribe_flag("--payload-only", action="store_true", help="print nothing but payloads")
     subscribe_flag("--name", default="", help="name of the subscription, for operators")
-    group.command("ls", list_all, "[pattern]", "list the topics that match")
+    listing = group.command("ls", list_all, "[pattern]", "list the topics that match")
+    listing.set_defaults(formats=tables.FORMATS)
 
 
 async def create(context: Context) -> None:
@@ -130,16 +131,13 @@ async def list_all(context: Context) -> None:
     pattern = (context.arguments(0, 1, "topic ls takes at most a pattern") or [">"])[0]
     async with context.client() as client:
         topics = await client.topics.list(pattern)
-        if context.is_json:
-            output.say_json(output.plain(topics))
-            return
         rows = [
             (one.topic, one.messages, one.first_sequence, one.last_sequence, one.bytes)
             + (_keeps(one.retention),)
             for one in topics
         ]
         titles = ("TOPIC", "MESSAGES", "FIRST", "LAST", "BYTES", "KEEPS")
-        output.say(*output.columns(titles, rows))
+        tables.show(context, titles, rows, topics)
 
 
 def _keeps(retention: Any) -> str:

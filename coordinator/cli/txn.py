@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from coordinator.cli import kv, output
+from coordinator.cli import answers, kv, output
 from coordinator.cli.command import (
     BAD_INPUT,
     CommandError,
@@ -56,6 +56,7 @@ _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v"
 def add(nouns: Nouns) -> None:
     """Add the command."""
     parser = nouns.command("txn", run, "", "read a transaction from standard input and run it")
+    parser.set_defaults(formats=answers.FORMATS)
     parser.add_argument("-i", "--interactive", action="store_true", help="show prompts")
 
 
@@ -166,8 +167,4 @@ async def run(context: Context) -> None:
     failure = [op_of(line) for line in lines()]
     async with context.client() as client:
         result = await client.kv.txn(compares, success, failure)
-        if context.is_json:
-            head = await output.header(client, result.revision)
-            output.say_json(output.response_json(result, head))
-        else:
-            output.write(output.response_lines(result, context.hex))
+        await answers.show(context, client, result)

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from coordinator.cli import kv, output
+from coordinator.cli import fields, kv, output
 from coordinator.cli.child import Child
 from coordinator.cli.command import (
     BAD_ARGUMENTS,
@@ -42,6 +42,7 @@ def add(nouns: Nouns) -> None:
     usage = "<key> [range_end] [-- command [arguments]]"
     parser = nouns.command("watch", run, usage, "follow the changes of a key or range of keys", 0)
     watch_flags(parser)
+    parser.set_defaults(formats=("simple", "fields", "json"))
     parser.add_argument(
         "-i", "--interactive", action="store_true", help="read watches from standard input"
     )
@@ -141,7 +142,11 @@ async def _batch(events: asyncio.Queue[KeyEvent], receiving: asyncio.Task[None])
 
 
 async def _print(context: Context, client: Client, wanted: Wanted, batch: list[KeyEvent]) -> None:
-    if context.is_json:
+    if context.write_out == "fields":
+        head = await output.header(client, batch[-1].revision)
+        told = [line for event in batch for line in fields.event_lines(event)]
+        output.say(*fields.head_lines(head), *told)
+    elif context.is_json:
         head = await output.header(client, batch[-1].revision)
         line = {
             "Header": head,
@@ -161,45 +166,14 @@ async def _print(context: Context, client: Client, wanted: Wanted, batch: list[K
 async def _execute(command: list[str], event: KeyEvent) -> None:
     environment = {
         "ETCD_WATCH_REVISION": str(event.revision),
-        "ETCD_WATCH_EVENT_TYPE": quoted(b"PUT" if event.is_put else b"DELETE"),
-        "ETCD_WATCH_KEY": quoted(event.key),
-        "ETCD_WATCH_VALUE": quoted(event.value),
+        "ETCD_WATCH_EVENT_TYPE": fields.quoted(b"PUT" if event.is_put else b"DELETE"),
+        "ETCD_WATCH_KEY": fields.quoted(event.key),
+        "ETCD_WATCH_VALUE": fields.quoted(event.value),
     }
     child = await Child.start(command, environment)
     code = await child.wait()
     if code:
         raise CommandError(f"command {command[0]!r} failed with exit status {code}")
-
-
-def quoted(value: bytes) -> str:
-    """Quote bytes as Go does with %q."""
-    parts = []
-    for char in value.decode("utf-8", "surrogateescape"):
-        code = ord(char)
-        if char in _ESCAPES:
-            parts.append(_ESCAPES[char])
-        elif 0xDC80 <= code <= 0xDCFF:
-            parts.append(f"\\x{code - 0xDC00:02x}")
-        elif char.isprintable():
-            parts.append(char)
-        elif code < 0x80:
-            parts.append(f"\\x{code:02x}")
-        else:
-            parts.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    return f'"{"".join(parts)}"'
-
-
-_ESCAPES = {
-    '"': '\\"',
-    "\\": "\\\\",
-    "\n": "\\n",
-    "\t": "\\t",
-    "\r": "\\r",
-    "\a": "\\a",
-    "\b": "\\b",
-    "\f": "\\f",
-    "\v": "\\v",
-}
 
 
 # ---------------------------------------------------------------- interactive

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from coordinator.cli import kv, output, txn, watch
+from coordinator.cli import fields, kv, output, txn
 from coordinator.cli.command import CommandError, context_of, hexadecimal, seconds
 from coordinator.cli.coordctl import build_parser
 from coordinator.cli.service import facts, split_address
@@ -105,10 +105,10 @@ def test_the_environment_gives_what_flags_do_not(monkeypatch: pytest.MonkeyPatch
     assert context_of(flag).endpoints == ["https://[::1]:7"]
 
 
-@pytest.mark.parametrize("name", ["fields", "table", "protobuf", "bogus"])
+@pytest.mark.parametrize("name", ["table", "bogus"])
 def test_other_formats_are_refused_clearly(name: str) -> None:
-    """A format that is not there is refused, saying which are."""
-    with pytest.raises(CommandError, match="simple or json") as refusal:
+    """A format that a command does not have is refused, saying which it has."""
+    with pytest.raises(CommandError, match="use simple, fields, json or protobuf") as refusal:
         context_of(parse("get", "a", "-w", name))
     assert refusal.value.status == 4
 
@@ -323,5 +323,5 @@ def test_lengths_of_time() -> None:
 
 def test_bytes_are_quoted_as_in_go() -> None:
     """What a watch hands to its command is quoted as with %q."""
-    assert watch.quoted(b'a"\n\xff\x01') == '"a\\"\\n\\xff\\x01"'
-    assert watch.quoted("ключ".encode()) == '"ключ"'
+    assert fields.quoted(b'a"\n\xff\x01') == '"a\\"\\n\\xff\\x01"'
+    assert fields.quoted("ключ".encode()) == '"ключ"'
