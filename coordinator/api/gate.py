@@ -91,6 +91,11 @@ class Gate:
                 )
         return None
 
+    def is_member(self, origin: str) -> bool:
+        """Tell whether a page of an origin comes from a member of the cluster."""
+        origin = origin.strip().lower()
+        return any(origin == url.lower().rstrip("/") for url in self._members())
+
     def _knows(self, name: str) -> bool:
         # No page can make a browser send somebody else's address as the host.
         return name in self._hosts or "*" in self._hosts or is_address(name)
@@ -98,6 +103,6 @@ class Gate:
     def _trusts(self, origin: str, host: str) -> bool:
         if origin in self._origins or "*" in self._origins:
             return True
-        if any(origin == url.lower().rstrip("/") for url in self._members()):
+        if self.is_member(origin):
             return True
         return is_same_origin(origin, host)

@@ -45,8 +45,11 @@ def refusal_of(serving: Serving, connection: Connection, request: Upgrade) -> tu
             (name.lower().encode(), text.encode("utf-8", "surrogateescape"))
             for name, text in headers.raw_items()
         ]
+        # The dashboard of a member that is gone goes on here, with the cookie if it is sent along.
+        origins = headers.get_all("Origin")
+        is_ours = bool(origins) and all(map(serving.gate.is_member, origins))
         try:
-            connection.show(serving.identity, credential_of(raw, "WEBSOCKET"))
+            connection.show(serving.identity, credential_of(raw, "GET" if is_ours else "WEBSOCKET"))
         except CoordinatorError as refused:
             error = refused
     return (error.http_status, f"{error.message}\n") if error is not None else (0, "")

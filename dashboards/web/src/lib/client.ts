@@ -8,7 +8,7 @@
  */
 
 import { decodeAnswer, encodeRequest } from "./codec";
-import type { Calls, HelloResult, Id, Streams } from "./protocol";
+import type { Calls, HelloResult, Id, LoginResult, Streams } from "./protocol";
 
 const SUBPROTOCOL = "coordinator.v1.json";
 const FIRST_PAUSE_MS = 200;
@@ -79,9 +79,6 @@ export interface Stream {
 export class Client {
   /** The greeting of the member that serves us; null while there is none. */
   hello: HelloResult | null = null;
-  /** What proves who we are, for members to which no cookie goes; empty for none. */
-  token = "";
-
   #endpoints: string[];
   #at = 0;
   #socket: WebSocket | null = null;
@@ -95,6 +92,8 @@ export class Client {
   #timer = 0;
   #heardAt = 0;
   #reason = "";
+  #password: { user: string; password: string } | null = null;
+  #token = "";
 
   /**
    * @param endpoints The URLs of members; more are learned from the first that answers.
@@ -124,7 +123,9 @@ export class Client {
     this.#at = Math.max(0, known.indexOf(current ?? ""));
   }
 
-  connect(): void {
+  /** Connect, as a user who proves itself by a password unless a cookie does. */
+  connect(password: { user: string; password: string } | null = null): void {
+    if (password) this.#password = password;
     clearTimeout(this.#timer);
     this.#timer = 0;
     const url = new URL("/v1/ws", this.#endpoints[this.#at]);
@@ -193,7 +194,7 @@ export class Client {
 
   async #greet(socket: WebSocket): Promise<void> {
     try {
-      if (this.token) await this.#ask("auth.reauthenticate", { token: this.token }, false);
+      await this.#prove();
       const hello = (await this.#ask(
         "hello",
         { client: this.#client, cluster: this.#cluster, agent: this.agent },
@@ -215,9 +216,20 @@ export class Client {
       if (code === "unauthenticated" || code === "invalid_token") {
         this.#socket = null;
         socket.close();
-        this.token = "";
+        this.#token = "";
         this.handlers.unauthenticated(this.#reason);
       } else socket.close();
+    }
+  }
+
+  async #prove(): Promise<void> {
+    if (this.#password) {
+      const password = this.#password;
+      this.#password = null;
+      const { token } = (await this.#ask("auth.login", password, false)) as LoginResult;
+      this.#token = token;
+    } else if (this.#token) {
+      await this.#ask("auth.reauthenticate", { token: this.#token }, false);
     }
   }
 

@@ -1,22 +1,8 @@
 /** Who the reader is, and what that allows. */
 
 import { Refusal } from "../lib/client";
+import type { DomainPermission } from "../lib/protocol";
 import { cluster } from "./cluster.svelte";
-
-export interface Right {
-  action: string;
-  namespace: string;
-  name: string;
-}
-
-interface Told {
-  user?: string;
-  roles?: string[];
-  enabled?: boolean;
-  is_root?: boolean;
-  expires_ms?: number;
-  domains?: Right[];
-}
 
 class Session {
   /** Whether the cluster asks who somebody is at all. */
@@ -24,59 +10,50 @@ class Session {
   user = $state("");
   roles = $state.raw<string[]>([]);
   expiresMs = $state(0);
-  /** What the roles allow besides keys; null if the server does not tell. */
-  rights = $state.raw<Right[] | null>(null);
-  isRoot = $state(false);
+  /** What the roles allow besides keys. */
+  rights = $state.raw<DomainPermission[]>([]);
   isKnown = $state(false);
 
-  /** Find out who we are, then connect as such. */
-  async begin(): Promise<void> {
-    await this.look();
-    cluster.client.connect();
+  get isRoot(): boolean {
+    return this.roles.includes("root");
   }
 
+  /** Ask the member whom it takes us for. */
   async look(): Promise<void> {
     try {
-      const answer = await fetch("/v1/auth/whoami", { headers: this.#proof() });
-      if (answer.ok) this.#take((await answer.json()) as Told);
-      else if (answer.status === 401) this.isOn = true;
+      const told = await cluster.client.call("auth.whoami", {});
+      this.user = told.user;
+      this.roles = told.roles;
+      this.isOn = told.enabled;
+      this.expiresMs = told.expires_ms;
+      this.rights = told.domains;
+      this.isKnown = true;
     } catch {
-      // The connection's own words tell that nobody answers.
+      // Without an answer what was known stays; the cluster judges every request by itself.
     }
-    this.isKnown = true;
   }
 
-  #proof(): Record<string, string> {
-    const token = cluster.client.token;
-    return token ? { authorization: `Bearer ${token}` } : {};
-  }
-
-  #take(told: Told): void {
-    this.user = told.user ?? "";
-    this.roles = told.roles ?? [];
-    this.isOn = told.enabled ?? Boolean(told.user);
-    this.isRoot = told.is_root ?? this.roles.includes("root");
-    this.expiresMs = told.expires_ms ?? 0;
-    this.rights = told.domains ?? null;
-  }
-
-  /** Prove who we are, with a cookie that scripts do not see. */
+  /**
+   * Prove who we are: with a cookie that scripts do not see, or, where the member that gave us this
+   * page is gone, over the connection to another one.
+   */
   async login(user: string, password: string): Promise<void> {
-    const answer = await fetch("/v1/auth/login", {
-      method: "POST",
-      headers: { "content-type": "application/json", "x-coordinator-csrf": "1" },
-      body: JSON.stringify({ user, password, cookie: true }),
-    });
+    let answer: Response;
+    try {
+      answer = await fetch("/v1/auth/login", {
+        method: "POST",
+        headers: { "content-type": "application/json", "x-coordinator-csrf": "1" },
+        body: JSON.stringify({ user, password, cookie: true }),
+      });
+    } catch {
+      cluster.client.connect({ user, password });
+      return;
+    }
     if (!answer.ok) throw await refusalOf(answer);
-    const told = (await answer.json()) as { token?: string };
-    // Another host does not get the cookie: after a failover the token in memory goes there.
-    cluster.client.token = told.token ?? "";
-    await this.look();
     cluster.client.connect();
   }
 
   async logout(): Promise<void> {
-    cluster.client.token = "";
     await fetch("/v1/auth/logout", { method: "POST", headers: { "x-coordinator-csrf": "1" } });
     location.reload();
   }
@@ -86,13 +63,13 @@ class Session {
    * is only what is offered: the cluster judges every request by itself.
    */
   may(action: string, name = "", namespace = ""): boolean {
-    if (!this.isOn || this.isRoot || this.rights === null) return true;
+    if (!this.isKnown || !this.isOn || this.isRoot) return true;
     const kind = `${action.split(":")[0]}:*`;
     return this.rights.some(
       (right) =>
         (right.action === action || right.action === kind) &&
-        (!namespace || covers(right.namespace, namespace)) &&
-        (!name || covers(right.name, name)),
+        (!namespace || covers(right.namespace ?? "*", namespace)) &&
+        (!name || covers(right.name ?? "*", name)),
     );
   }
 }
