@@ -32,9 +32,7 @@ from coordinator.api.limits import Limits, limits_of
 from coordinator.api.pages import Pages, page_folder
 from coordinator.api.registry import DomainApi
 from coordinator.api.serving import Census, Serving
-from coordinator.etcd.gateway import Gateway
-from coordinator.etcd.services import http2
-from coordinator.etcd.services import services as etcd_services
+from coordinator.etcd.entry import Entry
 from coordinator.metrics import Metrics
 from coordinator_sdk.errors import CoordinatorError, InvalidRequest, NotFound
 
@@ -87,9 +85,8 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     feed.count(dispatcher)
     serving = Serving(node, dispatcher, config, limits, census, identity)
     backups = maintenance.Backups(node)
-    served = etcd_services(node, limits, backups, identity)
-    serving.http2 = http2(serving, served)
-    gateway = Gateway(serving, served)
+    etcd = Entry(serving, backups, identity)
+    serving.http2 = etcd.http2
     metrics = Metrics()
     health.register(metrics, serving)
     app = _Application(
@@ -101,7 +98,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    app.state.gateway, app.state.served = gateway, served
+    app.state.etcd = etcd
     app.state.node, app.state.dispatcher = node, dispatcher
     app.state.serving, app.state.metrics = serving, metrics
     app.state.backups = backups
@@ -132,8 +129,8 @@ class _Application(FastAPI):
         app: ASGIApp = super().__call__
         if scope["type"] == "http":
             field = _broken_text(scope)
-            if Gateway.covers(scope["path"]):
-                app = self.state.gateway
+            if Entry.covers(scope["path"]):
+                app = self.state.etcd
             elif field is not None:
                 error = InvalidRequest(f"{field}: is not UTF-8", field=field)
                 app = answer_error(error)

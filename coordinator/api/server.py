@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import uvicorn
 
@@ -18,11 +18,13 @@ from coordinator.api.protocol import HttpProtocol, raw_answer
 from coordinator.api.serving import Serving
 from coordinator.api.websocket import WebSocketConnection
 from coordinator.config import Config, parse_url
-from coordinator.tls.credentials import Credentials
 from coordinator.tls.listener import TlsListener
 from coordinator.tls.setup import client_credentials
 from coordinator.transport.notices import Notices
 from coordinator_sdk.errors import InvalidRequest, PermissionDenied
+
+if TYPE_CHECKING:
+    from coordinator.tls.credentials import Credentials
 
 BACKLOG = 1024
 PROGRESS_S = 5
@@ -37,7 +39,7 @@ class CannotListen(Exception):
     """An address can't be listened on; the message says what to do."""
 
 
-Sockets = list[tuple[socket.socket, Credentials | None]]
+Sockets: TypeAlias = "list[tuple[socket.socket, Credentials | None]]"
 """Where clients connect, and what is shown and accepted there; None without TLS."""
 
 

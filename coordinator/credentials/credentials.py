@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.config.tokens import SIMPLE, parse_token_setting
 from coordinator.credentials import signing
-from coordinator.credentials.keys import TokenKey, WrongKey, secret_key
 from coordinator.credentials.oidc import fetch_key_set, load_key_set
 from coordinator.credentials.passwords import SALT_BYTES, Passwords
 from coordinator.credentials.proof import Proof, Refused
 from coordinator.credentials.simple import SimpleTokens
+from coordinator.credentials.token_key import TokenKey, WrongKey
 from coordinator.credentials.tokens import Issuer, issue, kid_of, looks_like_token, verify
 from coordinator.keyspace.auth_records import KEY_SCOPE
 from coordinator_sdk.errors import Conflict
@@ -227,6 +227,8 @@ class Credentials:
             return self._keys
         shared = self._auth().token_keys
         if tuple(shared) != self._shared_names:
+            from coordinator.credentials.keys import secret_key
+
             self._shared = {name: secret_key(secret, name) for name, secret in shared.items()}
             self._shared_names = tuple(shared)
         return self._shared

@@ -1,4 +1,8 @@
-"""Keys of tokens: what signs and what verifies, each for one algorithm and no other."""
+"""Keys of tokens, read and made: each for one algorithm and no other.
+
+Loads a library for cryptography, so it is imported where it is needed and not before: a member
+without users does without.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from jose import jwk
 from jose.exceptions import JOSEError
 from jose.utils import long_to_base64
 
+from coordinator.credentials.token_key import KID_CHARACTERS_MAX, TokenKey, WrongKey
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -24,43 +30,7 @@ if TYPE_CHECKING:
 ALGORITHMS: Final = ("HS256", "RS256", "ES256")
 SECRET_BYTES_MIN: Final = 32
 RSA_BITS_MIN: Final = 2048
-KID_CHARACTERS_MAX: Final = 128
 _PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
-
-
-class WrongKey(ValueError):
-    """A key can't be used; says why, and never quotes it."""
-
-
-class TokenKey:
-    """A key.
-
-    Attributes:
-        kid: Its name in the header of tokens.
-        algorithm: The one algorithm that it is for.
-        verifying: Verifies signatures.
-        signing: Makes them; None if this key only verifies.
-        public: It as a JSON Web Key; None for a secret.
-    """
-
-    __slots__ = ("algorithm", "kid", "public", "signing", "verifying")
-
-    def __init__(
-        self,
-        kid: str,
-        algorithm: str,
-        verifying: Key,
-        signing: Key | None = None,
-        public: dict[str, str] | None = None,
-    ) -> None:
-        self.kid = kid
-        self.algorithm = algorithm
-        self.verifying = verifying
-        self.signing = signing
-        self.public = public
-
-    def __repr__(self) -> str:
-        return f"TokenKey(kid={self.kid!r}, algorithm={self.algorithm!r})"
 
 
 def secret_key(secret: bytes, kid: str = "") -> TokenKey:

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 
-from coordinator.credentials.keys import TokenKey, WrongKey, from_jwk
+from coordinator.credentials.token_key import TokenKey, WrongKey
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -32,6 +32,8 @@ def read_key_set(data: bytes) -> dict[str, TokenKey]:
     Raises:
         WrongKey: It is none, or none of its keys can be used.
     """
+    from coordinator.credentials.keys import from_jwk
+
     try:
         found = _decode(data).keys
     except (ValueError, RecursionError):

@@ -6,13 +6,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from coordinator.credentials.keys import (
-    TokenKey,
-    WrongKey,
-    private_key,
-    public_key,
-    secret_key,
-)
+from coordinator.credentials.token_key import TokenKey, WrongKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,14 +32,16 @@ def load_keys(setting: TokenSetting) -> tuple[dict[str, TokenKey], TokenKey | No
     keys: dict[str, TokenKey] = {}
     signing: TokenKey | None = None
     for file in setting.files:
+        from coordinator.credentials import keys as read
+
         try:
             data = Path(file).read_bytes()
             if setting.sign_method == "HS256":
-                key = secret_key(data.strip())
+                key = read.secret_key(data.strip())
             elif file == setting.priv_key:
-                key = private_key(data, setting.sign_method)
+                key = read.private_key(data, setting.sign_method)
             else:
-                key = public_key(data, setting.sign_method)
+                key = read.public_key(data, setting.sign_method)
         except OSError as error:
             raise WrongKey(f"--auth-token {file}: {error.strerror or error}") from None
         except WrongKey as error:

@@ -5,6 +5,8 @@ token that never expires, extensions that it does not know. So a token is looked
 claims after: its size, its three parts, a header without depth, the algorithm of the key that it
 names and no other, and the claims that every token must have. Whatever else may go wrong in it,
 the answer is `Refused`.
+
+The library is loaded with the first token: a member without users does without.
 """
 
 from __future__ import annotations
@@ -17,11 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from jose import jws
-from jose.utils import base64url_decode
 
-from coordinator.credentials.keys import KID_CHARACTERS_MAX, TokenKey, WrongKey
 from coordinator.credentials.proof import Refused
+from coordinator.credentials.token_key import KID_CHARACTERS_MAX, TokenKey, WrongKey
 
 TOKEN_BYTES_MAX: Final = 4096
 HEADER_BYTES_MAX: Final = 1024
@@ -83,6 +83,8 @@ def kid_of(token: str) -> str:
 
 
 def _header_of(token: str) -> dict[str, str]:
+    from jose.utils import base64url_decode
+
     if len(token) > TOKEN_BYTES_MAX:
         raise Refused(f"longer than {TOKEN_BYTES_MAX} bytes")
     parts = _FORM.fullmatch(token)
@@ -115,6 +117,8 @@ def verify(token: str, issuer: Issuer, now_seconds: float) -> Claims:
     Raises:
         Refused: It proves nothing.
     """
+    from jose import jws
+
     header = _header_of(token)
     key = issuer.keys.get(header["kid"])
     if key is None:
@@ -183,6 +187,8 @@ def issue(
     Raises:
         WrongKey: The key only verifies.
     """
+    from jose import jws
+
     if key.signing is None:
         raise WrongKey("the key only verifies")
     expires = math.ceil(now_seconds + life_seconds)

@@ -209,11 +209,6 @@ class Gateway:
         self._identity = serving.identity
         self._routes = {route: served[path] for route, path in ROUTES.items()}
 
-    @staticmethod
-    def covers(path: str) -> bool:
-        """Whether a path is below one of the prefixes."""
-        return path.startswith("/v3") and path.split("/", 2)[1] in ("v3", "v3beta")
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         path: str = scope["path"]

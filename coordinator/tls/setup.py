@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordinator.tls.credentials import Credentials
 from coordinator.tls.ports import client_port, hosts, peer_port
-from coordinator.tls.selfsigned import provide
 
 if TYPE_CHECKING:
     from coordinator.config import Config
+    from coordinator.tls.credentials import Credentials
     from coordinator.tls.ports import TlsPort
 
 
@@ -34,6 +33,11 @@ def peer_credentials(config: Config) -> Credentials | None:
 def _credentials(config: Config, port: TlsPort | None) -> Credentials | None:
     if port is None:
         return None
+    # Loaded for those who use it: with it comes a library for certificates.
+    from coordinator.tls.credentials import Credentials
+
     if port.is_self_signed:
+        from coordinator.tls.selfsigned import provide
+
         provide(port, hosts(config, port.name), config.self_signed_cert_validity)
     return Credentials(port)

@@ -14,8 +14,9 @@ from coordinator.config import ConfigError, resolve
 from coordinator.config.tokens import SIMPLE, parse_token_setting
 from coordinator.credentials import signing
 from coordinator.credentials.credentials import Credentials
-from coordinator.credentials.keys import WrongKey, private_key
+from coordinator.credentials.keys import private_key
 from coordinator.credentials.proof import Refused
+from coordinator.credentials.token_key import WrongKey
 from coordinator.keyspace.auth import AuthStore
 from coordinator_sdk.errors import Conflict
 from tests.credentials.forgeries import parts_of

@@ -8,8 +8,8 @@ from functools import cache
 import pytest
 
 from coordinator.credentials import keys as made
-from coordinator.credentials.keys import TokenKey, WrongKey
 from coordinator.credentials.proof import Refused
+from coordinator.credentials.token_key import TokenKey, WrongKey
 from coordinator.credentials.tokens import Issuer, issue, kid_of, verify
 from tests.credentials.forgeries import forgeries, parts_of
 from tests.credentials.keys import (

@@ -165,7 +165,7 @@ async def test_authentication_is_off(grpc: Grpc) -> None:
 
 async def test_every_call_of_the_table_is_served(member: Running) -> None:
     """The table of calls and the services have the same paths."""
-    assert set(member.app.state.served) == set(METHODS)
+    assert set(member.app.state.etcd.served) == set(METHODS)
 
 
 @pytest.mark.parametrize(
