@@ -127,6 +127,8 @@ class Dispatcher:
 
         def serve(connection: Connection, id: int, body: Any) -> None:
             count[0] += 1
+            if not connection.caller.actor and node.machine.auth.enabled:
+                raise Unauthenticated(USER_EMPTY)
             if check is not None:
                 check(body)
             if instead is not None and instead(connection, id, body):
@@ -148,8 +150,6 @@ class Dispatcher:
             client = caller.client
             if client and id <= 0:
                 raise InvalidRequest("id: the ids of changes are positive", field="id")
-            if not caller.actor and node.machine.auth.enabled:
-                raise Unauthenticated(USER_EMPTY)
             if prepare is not None:
                 prepare(body, caller, id)
             if told is not None:

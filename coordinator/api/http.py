@@ -31,7 +31,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from coordinator.api import models
-from coordinator.api.identity import caller_of
+from coordinator.api.identity import caller_of, check_known
 from coordinator_sdk import errors
 from coordinator_sdk.errors import CoordinatorError, Internal, InvalidRequest
 
@@ -57,6 +57,10 @@ ALWAYS: tuple[type[CoordinatorError], ...] = (
 """Errors that any operation may answer with."""
 CHANGES: tuple[type[CoordinatorError], ...] = (errors.NoSpace, errors.OutcomeUnknown)
 """Errors that any change may answer with besides."""
+
+
+OPEN_ROUTES = frozenset(("auth_login", "auth_logout", "auth_jwks", "auth_whoami"))
+"""Routes that do not ask who it is before they look at the request: how to become somebody."""
 
 
 class ErrorFacts(BaseModel):
@@ -104,7 +108,11 @@ class JsonRoute(APIRoute):
         """Wrap the handler that FastAPI makes."""
         inner = super().get_route_handler()
 
+        is_open = self.operation_id in OPEN_ROUTES
+
         async def handle(request: Request) -> Response:
+            if not is_open and request.app.state.node.machine.auth.enabled:
+                await check_known(request)
             if request.method in ("POST", "PUT", "PATCH") and self.body_field is not None:
                 request = _StrictRequest(request.scope, request.receive)
                 await _check_body(request)

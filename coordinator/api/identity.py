@@ -16,13 +16,21 @@ from typing import TYPE_CHECKING, Final
 from coordinator.api.gate import is_same_origin, is_this_machine
 from coordinator.api.reading import fresh
 from coordinator.api.registry import Caller
+from coordinator.config import ConfigError
 from coordinator.credentials.credentials import Credentials
+from coordinator.credentials.keys import WrongKey
 from coordinator.credentials.limiter import LoginLimiter
 from coordinator.credentials.proof import Proof, Refused
 from coordinator.tls.names import certificate_names
 from coordinator.wire.command import TokenKeyAdd
 from coordinator_sdk.errors import Conflict, CoordinatorError, PermissionDenied, Unauthenticated
-from coordinator_sdk.protocol.auth import AUTH_FAILED, AUTH_NOT_ENABLED, INVALID_TOKEN, LoginResult
+from coordinator_sdk.protocol.auth import (
+    AUTH_FAILED,
+    AUTH_NOT_ENABLED,
+    INVALID_TOKEN,
+    USER_EMPTY,
+    LoginResult,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -54,16 +62,19 @@ class Identity:
         credentials: What believes tokens and issues them.
 
     Raises:
-        WrongKey: A key that the settings name can't be used.
+        ConfigError: A key that the settings name can't be used.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._is_required = node.config.require_auth
         self._limiter = LoginLimiter(time.monotonic)
-        self.credentials = Credentials(
-            node.config, lambda: node.machine.auth, lambda: node.cluster_id, now_ms, self._share
-        )
+        try:
+            self.credentials = Credentials(
+                node.config, lambda: node.machine.auth, lambda: node.cluster_id, now_ms, self._share
+            )
+        except WrongKey as error:
+            raise ConfigError([str(error)]) from None
         node.on_tick.append(self.credentials.tick)
 
     # ------------------------------------------------------------ who asks
@@ -277,6 +288,22 @@ async def caller_of(request: Request) -> Caller:
         PermissionDenied: It comes from a page that may not send it.
     """
     scope = request.scope
+    known: Caller | None = scope["state"].get("caller")
+    if known is not None:
+        return known
     identity: Identity = request.app.state.serving.identity
     credential = credential_of(scope["headers"], scope["method"])
     return await identity.identify_surely(credential, origin_of(scope), tls_of(scope))
+
+
+async def check_known(request: Request) -> None:
+    """Refuse whoever has not proved to be a user, before anything else of the request is looked at.
+
+    Raises:
+        Unauthenticated: It has not.
+        PermissionDenied: It comes from a page that may not send it.
+    """
+    caller = await caller_of(request)
+    if not caller.actor:
+        raise Unauthenticated(USER_EMPTY)
+    request.scope["state"]["caller"] = caller

@@ -192,6 +192,7 @@ class Server(uvicorn.Server):
         for web_socket in list(serving.websockets):
             web_socket.shutdown()
         serving.close_streams()
+        serving.identity.credentials.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
         deadline = asyncio.get_running_loop().time() + STOP_S

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from coordinator import __version__
-from coordinator.config import Config, ConfigError, resolve, setting_fields, shown
+from coordinator.config import Config, ConfigError, auth_rules, resolve, setting_fields, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -186,6 +186,8 @@ def serve(config: Config, announce: Callable[[Config, Node], None] | None = None
         ConfigError: The settings cannot be used.
     """
     _configure_logging(config.log_level)
+    for warning in auth_rules.warnings(config):
+        logger.warning("%s", warning)
     gc.disable()  # What is loaded now stays; looking for garbage in it only costs time.
     from coordinator.api.server import CannotListen
     from coordinator.node.bootstrap import CannotJoin

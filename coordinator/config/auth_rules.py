@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from coordinator.config.tokens import parse_token_setting
+from coordinator.config.values import parse_url
 
 if TYPE_CHECKING:
     from coordinator.config import Config
@@ -64,3 +65,21 @@ def _cost_problems(config: Config) -> list[str]:
     if COST_MIN <= config.password_cost <= COST_MAX:
         return []
     return [f"--password-cost {config.password_cost}: from {COST_MIN} to {COST_MAX}"]
+
+
+def warnings(config: Config) -> list[str]:
+    """List what is allowed and dangerous; said at every start."""
+    far = [url for url in config.listen_client_urls if not parse_url(url).is_loopback]
+    peers = [url for url in config.listen_peer_urls if not parse_url(url).is_loopback]
+    found = []
+    if config.insecure_open and far:
+        found.append(
+            f"--insecure-open: whoever reaches {', '.join(far)} may read and change everything, as "
+            "long as authentication is off"
+        )
+    if config.insecure_open and [url for url in peers if url.startswith("http:")]:
+        found.append(f"--insecure-open: whoever reaches {', '.join(peers)} can pass for a member")
+    clear = [url for url in far if url.startswith("http:")]
+    if clear and not config.insecure_open:
+        found.append(f"passwords and tokens travel in clear to {', '.join(clear)}: use https")
+    return found
