@@ -133,6 +133,7 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse the rest of the command line; a parser with commands below leaves it to them."""
         if self._subparsers is not None:
+            self._check_leading(list(args or ()))
             return super().parse_known_args(args, namespace)
         given = list(args or ())
         if given and given[0] in self.words:
@@ -148,6 +149,17 @@ class Parser(argparse.ArgumentParser):
         found.args = rest + after
         found.dashed = len(rest) if dashed else None
         return found, []
+
+    def _check_leading(self, words: list[str]) -> None:
+        """Refuse an unknown flag before its value is taken for a command, and shown as one."""
+        at = 0
+        while at < len(words) and words[at].startswith("-"):
+            name, equals, _ = words[at].partition("=")
+            action = self._option_string_actions.get(name)
+            if action is None and name[:2] not in self._option_string_actions:
+                self.error(f"unknown flag: {name}")
+            takes_next = action is not None and action.nargs != 0 and not equals
+            at += 2 if takes_next else 1
 
     def _plain(self, words: list[str]) -> list[str]:
         """Take ``=true`` and ``=false`` off switches."""

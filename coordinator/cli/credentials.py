@@ -139,15 +139,14 @@ def ask(prompt: str, out: TextIO | None = None) -> str:
         InvalidRequest: The answer is no text.
     """
     out = sys.stdout if out is None else out
-    out.write(prompt)
-    out.flush()
-    try:
-        with _unseen(0):
-            line = read_line()
-    finally:
-        out.write("\n")
+    with _unseen(0):  # before the question: whoever answers it at once is not to be shown
+        out.write(prompt)
         out.flush()
-    return line
+        try:
+            return read_line()
+        finally:
+            out.write("\n")
+            out.flush()
 
 
 def read_line() -> str:
