@@ -21,6 +21,7 @@ from coordinator.api import (
     keyspace,
     keyspace_http,
     maintenance,
+    operating,
     sessions,
     streams,
 )
@@ -77,6 +78,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
         sessions.operations(),
         cluster.operations(feed.status),
         feed.operations(),
+        operating.operations(),
         auth.operations(identity),
         audit.operations(tuple(domain.domain.name for domain in domains)),
         *(domain.operations for domain in domains),
@@ -109,6 +111,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
         sessions.routes().router,
         *(domain.router for domain in domains),
         cluster.routes().router,
+        operating.routes().router,
         audit.routes().router,
         auth.routes().router,
         maintenance.router,

@@ -24,7 +24,7 @@ from coordinator.replica.permission import (
     denied,
 )
 from coordinator.wire import command as members_own
-from coordinator_sdk.protocol import audit, auth, cluster, kv, sessions
+from coordinator_sdk.protocol import audit, auth, cluster, kv, maintenance, sessions
 from coordinator_sdk.protocol.auth import ROOT
 
 if TYPE_CHECKING:
@@ -329,6 +329,9 @@ CORE_RULES: dict[type[Any], Rule] = {
     cluster.MemberPromote: _CLUSTER_ADMIN,
     cluster.MemberUpdate: _CLUSTER_ADMIN,
     cluster.LeaderMove: _CLUSTER_ADMIN,
+    maintenance.AlarmList: _CLUSTER_READ,
+    maintenance.AlarmDisarm: _CLUSTER_ADMIN,
+    maintenance.HashKeys: _CLUSTER_READ,
     audit.Blame: Rule(
         "`cluster:read`; of a key also to read it; of users and roles `auth:admin` instead",
         _check_blame,

@@ -24,6 +24,14 @@ from .protocol.cluster import (
     MemberUpdate,
     Ping,
 )
+from .protocol.maintenance import (
+    Alarm,
+    AlarmDisarm,
+    AlarmList,
+    AlarmListResult,
+    HashKeys,
+    HashKeysResult,
+)
 
 if TYPE_CHECKING:
     import os
@@ -36,6 +44,8 @@ _STATUS = decoder(ClusterStatusResult)
 _MEMBERS = decoder(ClusterMembersResult)
 _BLAMED = decoder(BlameResult)
 _CHANGED = decoder(MemberChangeResult)
+_ALARMS = decoder(AlarmListResult)
+_HASHED = decoder(HashKeysResult)
 _MOVED = decoder(LeaderMoveResult)
 
 
@@ -177,6 +187,39 @@ class Cluster:
             Unavailable: Nobody takes over, or it took too long.
         """
         return await self._link.call(LeaderMove(to), _MOVED, READ if to else BEAT)
+
+    async def alarms(self) -> list[Alarm]:
+        """List the alarms that are raised, each with its member."""
+        return (await self._link.call(AlarmList(), _ALARMS)).alarms
+
+    async def disarm(self, member: int = 0, alarm: str = "") -> list[Alarm]:
+        """End alarms. One whose cause is still there is raised again.
+
+        Args:
+            member: Whose; 0 for all members.
+            alarm: ``NOSPACE`` or ``CORRUPT``; empty for both.
+
+        Returns:
+            The alarms that were ended.
+
+        Raises:
+            InvalidRequest: There is no such alarm.
+        """
+        return (await self._link.call(AlarmDisarm(member, alarm), _ALARMS, READ)).alarms
+
+    async def hash_keys(self, revision: int = 0) -> HashKeysResult:
+        """Hash everything that was live at a revision, on the member at hand.
+
+        Members that hold the same have the same hash at the same revision.
+
+        Args:
+            revision: The revision; 0 for the newest that the member has.
+
+        Raises:
+            FutureRevision: The member has not come so far.
+            Compacted: The history there is gone.
+        """
+        return await self._link.call(HashKeys(revision), _HASHED, READ)
 
     async def snapshot(
         self, target: str | os.PathLike[str] | BinaryIO, *, on_progress: Progress | None = None

@@ -350,6 +350,9 @@ class Cluster(Face[_cluster.Cluster]):
     promote_member = blocking(_cluster.Cluster.promote_member)
     update_member = blocking(_cluster.Cluster.update_member)
     move_leader = blocking(_cluster.Cluster.move_leader)
+    alarms = blocking(_cluster.Cluster.alarms)
+    disarm = blocking(_cluster.Cluster.disarm)
+    hash_keys = blocking(_cluster.Cluster.hash_keys)
     snapshot = blocking(_cluster.Cluster.snapshot)
     ping = blocking(_cluster.Cluster.ping)
 

@@ -16,6 +16,7 @@ from . import (
     frames,
     kv,
     locks,
+    maintenance,
     services,
     sessions,
     topics,
@@ -43,6 +44,7 @@ REQUESTS: tuple[type[Any], ...] = (
     *elections.REQUESTS,
     *discovery.REQUESTS,
     *cluster.REQUESTS,
+    *maintenance.REQUESTS,
     *audit.REQUESTS,
     *auth.REQUESTS,
 )
@@ -58,6 +60,7 @@ __all__ = [
     "frames",
     "kv",
     "locks",
+    "maintenance",
     "services",
     "sessions",
     "topics",

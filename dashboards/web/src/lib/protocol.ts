@@ -5,6 +5,23 @@ export type Bytes = string;
 /** An id: 16 hexadecimal digits. */
 export type Id = string;
 
+export interface Alarm {
+  member: Id;
+  alarm: string;
+}
+
+export interface AlarmDisarm {
+  member?: Id;
+  alarm?: string;
+}
+
+export interface AlarmList {
+}
+
+export interface AlarmListResult {
+  alarms: Alarm[];
+}
+
 export interface ApiKeyCreate {
   user: string;
   role?: string;
@@ -350,6 +367,16 @@ export interface Guard {
   token: number;
   session: Id;
   owner: string;
+}
+
+export interface HashKeys {
+  revision?: number;
+}
+
+export interface HashKeysResult {
+  hash: number;
+  revision: number;
+  compact_revision: number;
 }
 
 export interface Hello {
@@ -1144,6 +1171,9 @@ export interface Calls {
   "members.promote": [MemberPromote, MemberChangeResult];
   "members.update": [MemberUpdate, MemberChangeResult];
   "cluster.move_leader": [LeaderMove, LeaderMoveResult];
+  "alarms.list": [AlarmList, AlarmListResult];
+  "alarms.disarm": [AlarmDisarm, AlarmListResult];
+  "cluster.hash": [HashKeys, HashKeysResult];
   "cluster.blame": [Blame, BlameResult];
   "auth.enable": [AuthEnable, AuthResult];
   "auth.disable": [AuthDisable, AuthResult];
@@ -1242,6 +1272,9 @@ export const OPERATIONS: Record<string, [string, string]> = {
   "members.promote": ["MemberPromote", "MemberChangeResult"],
   "members.update": ["MemberUpdate", "MemberChangeResult"],
   "cluster.move_leader": ["LeaderMove", "LeaderMoveResult"],
+  "alarms.list": ["AlarmList", "AlarmListResult"],
+  "alarms.disarm": ["AlarmDisarm", "AlarmListResult"],
+  "cluster.hash": ["HashKeys", "HashKeysResult"],
   "cluster.blame": ["Blame", "BlameResult"],
   "auth.enable": ["AuthEnable", "AuthResult"],
   "auth.disable": ["AuthDisable", "AuthResult"],
@@ -1274,6 +1307,10 @@ export const OPERATIONS: Record<string, [string, string]> = {
  * for a field of structs, `=` and the default as JSON.
  */
 export const FIELDS: Record<string, string> = {
+  Alarm: "member alarm",
+  AlarmDisarm: "#alarms.disarm member=\"0000000000000000\" alarm=\"\"",
+  AlarmList: "#alarms.list",
+  AlarmListResult: "alarms:Alarm",
   ApiKeyCreate: "#api_keys.create user role=\"\" expires_ms=0 label=\"\" secret=\"\" key=\"0000000000000000\" secret_hash=\"\"",
   ApiKeyCreateResult: "key secret auth_revision=0",
   ApiKeyInfo: "key user role=\"\" expires_ms=0 label=\"\" created_ms=0",
@@ -1325,6 +1362,8 @@ export const FIELDS: Record<string, string> = {
   ElectionTicket: "#elections.ticket namespace name ticket follow=false",
   Event: "type kv:KeyValue prev_kv:KeyValue=null",
   Guard: "kind namespace name token session owner",
+  HashKeys: "#cluster.hash revision=0",
+  HashKeysResult: "hash revision compact_revision",
   Hello: "#hello version=1 client=\"0000000000000000\" cluster=\"0000000000000000\" agent=\"\" features=[]",
   HelloResult: "version client resumed cluster member member_name=\"\" server=\"\" features=[] endpoints=[] max_request_bytes=1572864 max_in_flight=256",
   Identity: "user roles=[] scope=\"\" expires_ms=0 clock_ms=0 enabled=false keys:KeyPermission=[] domains:DomainPermission=[]",
