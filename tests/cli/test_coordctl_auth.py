@@ -70,6 +70,7 @@ def ok(forked: Forked, server: CoordinatorProcess, *args: str, stdin: str = "") 
     return out
 
 
+@pytest.mark.slow
 def test_one_command_makes_root_and_turns_it_on(forked: Forked) -> None:
     """auth init asks twice for a password, or makes one and prints it once."""
     with running(options=CHEAP) as server:
