@@ -247,8 +247,8 @@ def _interfaces() -> Iterator[str]:
     for kind in structs():
         yield f"export interface {kind.__name__} {{"
         tag = kind.__struct_config__.tag
-        if tag is not None and kind not in asked:
-            yield f"  tag: {json.dumps(tag)};"
+        if tag is not None:
+            yield f"  tag{'?' if kind in asked else ''}: {json.dumps(tag)};"
         for part in fields(kind):
             mark = "?" if kind in asked and not part.required else ""
             yield f"  {part.name}{mark}: {typescript(part.type)};"

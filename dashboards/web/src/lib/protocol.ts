@@ -11,11 +11,13 @@ export interface Alarm {
 }
 
 export interface AlarmDisarm {
+  tag?: "alarms.disarm";
   member?: Id;
   alarm?: string;
 }
 
 export interface AlarmList {
+  tag?: "alarms.list";
 }
 
 export interface AlarmListResult {
@@ -23,6 +25,7 @@ export interface AlarmListResult {
 }
 
 export interface ApiKeyCreate {
+  tag?: "api_keys.create";
   user: string;
   role?: string;
   expires_ms?: number;
@@ -48,6 +51,7 @@ export interface ApiKeyInfo {
 }
 
 export interface ApiKeyList {
+  tag?: "api_keys.list";
   user?: string;
 }
 
@@ -56,16 +60,20 @@ export interface ApiKeyListResult {
 }
 
 export interface ApiKeyRevoke {
+  tag?: "api_keys.revoke";
   key: Id;
 }
 
 export interface AuthDisable {
+  tag?: "auth.disable";
 }
 
 export interface AuthEnable {
+  tag?: "auth.enable";
 }
 
 export interface AuthInit {
+  tag?: "auth.init";
   password?: string;
   password_hash?: string;
 }
@@ -75,6 +83,7 @@ export interface AuthResult {
 }
 
 export interface AuthStatus {
+  tag?: "auth.status";
 }
 
 export interface AuthStatusResult {
@@ -83,6 +92,7 @@ export interface AuthStatusResult {
 }
 
 export interface Blame {
+  tag?: "cluster.blame";
   key?: Bytes;
   domain?: string;
   namespace?: string;
@@ -110,10 +120,12 @@ export interface BlameResult {
 }
 
 export interface Cancel {
+  tag?: "stream.cancel";
   stream: number;
 }
 
 export interface ClusterMembers {
+  tag?: "cluster.members";
 }
 
 export interface ClusterMembersResult {
@@ -131,6 +143,7 @@ export interface ClusterSample {
 }
 
 export interface ClusterStatus {
+  tag?: "cluster.status";
 }
 
 export interface ClusterStatusResult {
@@ -159,9 +172,11 @@ export interface ClusterStatusResult {
 }
 
 export interface ClusterWatch {
+  tag?: "cluster.watch";
 }
 
 export interface Compact {
+  tag?: "kv.compact";
   revision: number;
   physical?: boolean;
 }
@@ -180,11 +195,13 @@ export interface Compare {
 }
 
 export interface Credit {
+  tag?: "stream.credit";
   stream: number;
   amount: number;
 }
 
 export interface Delete {
+  tag?: "kv.delete";
   key: Bytes;
   range_end?: Bytes;
   prev_kv?: boolean;
@@ -199,6 +216,7 @@ export interface DeleteResult {
 }
 
 export interface DiscoveryGet {
+  tag?: "discovery.get";
   namespace: string;
   token: string;
   revision?: number;
@@ -223,6 +241,7 @@ export interface DiscoveryMember {
 }
 
 export interface DiscoveryNew {
+  tag?: "discovery.new";
   namespace: string;
   size?: number;
   token?: string;
@@ -235,6 +254,7 @@ export interface DiscoveryNewResult {
 }
 
 export interface DiscoveryRegister {
+  tag?: "discovery.register";
   namespace: string;
   token: string;
   member: Id;
@@ -249,6 +269,7 @@ export interface DomainPermission {
 }
 
 export interface ElectionCampaign {
+  tag?: "elections.campaign";
   namespace: string;
   name: string;
   session: Id;
@@ -260,6 +281,7 @@ export interface ElectionCampaign {
 }
 
 export interface ElectionCancel {
+  tag?: "elections.cancel";
   namespace: string;
   name: string;
   ticket: string;
@@ -283,6 +305,7 @@ export interface ElectionChange {
 }
 
 export interface ElectionGet {
+  tag?: "elections.get";
   namespace: string;
   name: string;
   revision?: number;
@@ -309,6 +332,7 @@ export interface ElectionLeader {
 }
 
 export interface ElectionList {
+  tag?: "elections.list";
   namespace: string;
   prefix?: string;
   revision?: number;
@@ -319,6 +343,7 @@ export interface ElectionListResult {
 }
 
 export interface ElectionObserve {
+  tag?: "elections.observe";
   namespace: string;
   name: string;
   start_revision?: number;
@@ -326,6 +351,7 @@ export interface ElectionObserve {
 }
 
 export interface ElectionProclaim {
+  tag?: "elections.proclaim";
   namespace: string;
   name: string;
   session: Id;
@@ -335,6 +361,7 @@ export interface ElectionProclaim {
 }
 
 export interface ElectionResign {
+  tag?: "elections.resign";
   namespace: string;
   name: string;
   session: Id;
@@ -348,6 +375,7 @@ export interface ElectionResult {
 }
 
 export interface ElectionTicket {
+  tag?: "elections.ticket";
   namespace: string;
   name: string;
   ticket: string;
@@ -370,6 +398,7 @@ export interface Guard {
 }
 
 export interface HashKeys {
+  tag?: "cluster.hash";
   revision?: number;
 }
 
@@ -380,6 +409,7 @@ export interface HashKeysResult {
 }
 
 export interface Hello {
+  tag?: "hello";
   version?: number;
   client?: Id;
   cluster?: Id;
@@ -446,6 +476,7 @@ export interface KeyValue {
 }
 
 export interface LeaderMove {
+  tag?: "cluster.move_leader";
   member?: Id;
 }
 
@@ -455,6 +486,7 @@ export interface LeaderMoveResult {
 }
 
 export interface LeaseGrant {
+  tag?: "leases.grant";
   ttl_ms: number;
   lease?: Id;
 }
@@ -472,6 +504,7 @@ export interface LeaseInfo {
 }
 
 export interface LeaseKeepAlive {
+  tag?: "leases.keepalive";
   leases: Id[];
 }
 
@@ -480,6 +513,7 @@ export interface LeaseKeepAliveResult {
 }
 
 export interface LeaseList {
+  tag?: "leases.list";
 }
 
 export interface LeaseListResult {
@@ -487,6 +521,7 @@ export interface LeaseListResult {
 }
 
 export interface LeaseRevoke {
+  tag?: "leases.revoke";
   lease: Id;
 }
 
@@ -496,11 +531,13 @@ export interface LeaseRevokeResult {
 }
 
 export interface LeaseTimeToLive {
+  tag?: "leases.ttl";
   lease: Id;
   keys?: boolean;
 }
 
 export interface LockAcquire {
+  tag?: "locks.acquire";
   namespace: string;
   name: string;
   session: Id;
@@ -512,12 +549,14 @@ export interface LockAcquire {
 }
 
 export interface LockCancel {
+  tag?: "locks.cancel";
   namespace: string;
   name: string;
   ticket: string;
 }
 
 export interface LockForceRelease {
+  tag?: "locks.force_release";
   namespace: string;
   name: string;
   reason: string;
@@ -525,6 +564,7 @@ export interface LockForceRelease {
 }
 
 export interface LockGet {
+  tag?: "locks.get";
   namespace: string;
   name: string;
   revision?: number;
@@ -551,6 +591,7 @@ export interface LockInfo {
 }
 
 export interface LockList {
+  tag?: "locks.list";
   namespace: string;
   prefix?: string;
   revision?: number;
@@ -561,6 +602,7 @@ export interface LockListResult {
 }
 
 export interface LockRelease {
+  tag?: "locks.release";
   namespace: string;
   name: string;
   session: Id;
@@ -574,6 +616,7 @@ export interface LockReleaseResult {
 }
 
 export interface LockTicket {
+  tag?: "locks.ticket";
   namespace: string;
   name: string;
   ticket: string;
@@ -593,6 +636,7 @@ export interface LockWaiter {
 }
 
 export interface Login {
+  tag?: "auth.login";
   user: string;
   password: string;
   cookie?: boolean;
@@ -607,6 +651,7 @@ export interface LoginResult {
 }
 
 export interface MemberAdd {
+  tag?: "members.add";
   peer_urls: string[];
   name?: string;
   is_learner?: boolean;
@@ -630,10 +675,12 @@ export interface MemberInfo {
 }
 
 export interface MemberPromote {
+  tag?: "members.promote";
   member: Id;
 }
 
 export interface MemberRemove {
+  tag?: "members.remove";
   member: Id;
 }
 
@@ -645,18 +692,22 @@ export interface MemberStanding {
 }
 
 export interface MemberUpdate {
+  tag?: "members.update";
   member: Id;
   peer_urls: string[];
 }
 
 export interface Ping {
+  tag?: "ping";
 }
 
 export interface Progress {
+  tag?: "watch.progress";
   stream: number;
 }
 
 export interface Put {
+  tag?: "kv.put";
   key: Bytes;
   value?: Bytes;
   lease?: Id;
@@ -673,6 +724,7 @@ export interface PutResult {
 }
 
 export interface Range {
+  tag?: "kv.range";
   key: Bytes;
   range_end?: Bytes;
   limit?: number;
@@ -700,6 +752,7 @@ export interface RangeResult {
 }
 
 export interface Reauthenticate {
+  tag?: "auth.reauthenticate";
   token: string;
 }
 
@@ -710,18 +763,22 @@ export interface Retention {
 }
 
 export interface RoleAdd {
+  tag?: "roles.add";
   role: string;
 }
 
 export interface RoleDelete {
+  tag?: "roles.delete";
   role: string;
 }
 
 export interface RoleGet {
+  tag?: "roles.get";
   role: string;
 }
 
 export interface RoleGrant {
+  tag?: "roles.grant";
   role: string;
   key?: KeyPermission | null;
   domain?: DomainPermission | null;
@@ -734,6 +791,7 @@ export interface RoleInfo {
 }
 
 export interface RoleList {
+  tag?: "roles.list";
 }
 
 export interface RoleListResult {
@@ -741,6 +799,7 @@ export interface RoleListResult {
 }
 
 export interface RoleRevoke {
+  tag?: "roles.revoke";
   role: string;
   key?: KeyPermission | null;
   domain?: DomainPermission | null;
@@ -754,12 +813,14 @@ export interface ServiceChange {
 }
 
 export interface ServiceDeregister {
+  tag?: "services.deregister";
   namespace: string;
   service: string;
   instance: string;
 }
 
 export interface ServiceDiscover {
+  tag?: "services.discover";
   namespace: string;
   service: string;
   tags?: string[];
@@ -777,6 +838,7 @@ export interface ServiceDiscoverResult {
 }
 
 export interface ServiceList {
+  tag?: "services.list";
   namespace: string;
   prefix?: string;
   revision?: number;
@@ -787,6 +849,7 @@ export interface ServiceListResult {
 }
 
 export interface ServiceRegister {
+  tag?: "services.register";
   namespace: string;
   service: string;
   session: Id;
@@ -813,6 +876,7 @@ export interface ServiceResult {
 }
 
 export interface ServiceSetStatus {
+  tag?: "services.set_status";
   namespace: string;
   service: string;
   instance: string;
@@ -834,6 +898,7 @@ export interface ServiceSummary {
 }
 
 export interface ServiceWatch {
+  tag?: "services.watch";
   namespace: string;
   service?: string;
   start_revision?: number;
@@ -841,10 +906,12 @@ export interface ServiceWatch {
 }
 
 export interface SessionClose {
+  tag?: "sessions.close";
   session: Id;
 }
 
 export interface SessionGet {
+  tag?: "sessions.get";
   session: Id;
 }
 
@@ -862,6 +929,7 @@ export interface SessionInfo {
 }
 
 export interface SessionList {
+  tag?: "sessions.list";
 }
 
 export interface SessionListResult {
@@ -869,6 +937,7 @@ export interface SessionListResult {
 }
 
 export interface SessionOpen {
+  tag?: "sessions.open";
   ttl_ms: number;
   session?: Id;
   application?: string;
@@ -901,12 +970,14 @@ export interface TicketState {
 }
 
 export interface TopicCreate {
+  tag?: "topics.create";
   namespace: string;
   topic: string;
   retention?: Retention | null;
 }
 
 export interface TopicDelete {
+  tag?: "topics.delete";
   namespace: string;
   topic: string;
 }
@@ -919,6 +990,7 @@ export interface TopicGap {
 }
 
 export interface TopicGet {
+  tag?: "topics.get";
   namespace: string;
   topic: string;
   revision?: number;
@@ -936,6 +1008,7 @@ export interface TopicInfo {
 }
 
 export interface TopicList {
+  tag?: "topics.list";
   namespace: string;
   pattern?: string;
   revision?: number;
@@ -961,6 +1034,7 @@ export interface TopicMessages {
 }
 
 export interface TopicPublish {
+  tag?: "topics.publish";
   namespace: string;
   topic: string;
   payload: Bytes;
@@ -974,6 +1048,7 @@ export interface TopicPublishResult {
 }
 
 export interface TopicRead {
+  tag?: "topics.read";
   namespace: string;
   topic: string;
   first?: number;
@@ -997,6 +1072,7 @@ export interface TopicResult {
 }
 
 export interface TopicSubscribe {
+  tag?: "topics.subscribe";
   namespace: string;
   pattern: string;
   start?: string;
@@ -1008,6 +1084,7 @@ export interface TopicSubscribe {
 }
 
 export interface TopicSubscribers {
+  tag?: "topics.subscribers";
   namespace: string;
   topic?: string;
 }
@@ -1017,6 +1094,7 @@ export interface TopicSubscribersResult {
 }
 
 export interface Txn {
+  tag?: "kv.txn";
   compare?: Compare[];
   success?: (Put | Range | Delete | Txn)[];
   failure?: (Put | Range | Delete | Txn)[];
@@ -1031,6 +1109,7 @@ export interface TxnResult {
 }
 
 export interface UserAdd {
+  tag?: "users.add";
   user: string;
   password?: string;
   no_password?: boolean;
@@ -1039,20 +1118,24 @@ export interface UserAdd {
 }
 
 export interface UserChangePassword {
+  tag?: "users.change_password";
   user: string;
   password?: string;
   password_hash?: string;
 }
 
 export interface UserDelete {
+  tag?: "users.delete";
   user: string;
 }
 
 export interface UserGet {
+  tag?: "users.get";
   user: string;
 }
 
 export interface UserGrantRole {
+  tag?: "users.grant_role";
   user: string;
   role: string;
 }
@@ -1065,6 +1148,7 @@ export interface UserInfo {
 }
 
 export interface UserList {
+  tag?: "users.list";
 }
 
 export interface UserListResult {
@@ -1072,16 +1156,19 @@ export interface UserListResult {
 }
 
 export interface UserRevokeRole {
+  tag?: "users.revoke_role";
   user: string;
   role: string;
 }
 
 export interface UserSetCertificates {
+  tag?: "users.set_certificates";
   user: string;
   certificate_names: string[];
 }
 
 export interface Watch {
+  tag?: "watch.create";
   key: Bytes;
   range_end?: Bytes;
   start_revision?: number;
@@ -1112,6 +1199,7 @@ export interface WatchProgress {
 }
 
 export interface WhoAmI {
+  tag?: "auth.whoami";
 }
 
 /** What each operation is asked with, and what it answers. */
