@@ -216,6 +216,7 @@ async def _get(
     headers = standing(request)
     headers["coordinator-mod-revision"] = str(record.mod_revision)
     headers["content-security-policy"] = "sandbox"
+    headers["x-content-type-options"] = "nosniff"
     return Response(record.value, 200, headers, "application/octet-stream")
 
 
