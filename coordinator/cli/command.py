@@ -133,8 +133,10 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse the rest of the command line; a parser with commands below leaves it to them."""
         if self._subparsers is not None:
-            self._check_leading(list(args or ()))
-            return super().parse_known_args(args, namespace)
+            words = list(args or ())
+            at = self._leading(words)
+            plain = [*self._plain(words[:at]), *words[at:]]
+            return super().parse_known_args(plain, namespace)
         given = list(args or ())
         if given and given[0] in self.words:
             return self.words[given[0]].parse_known_args(given[1:], namespace)
@@ -150,8 +152,11 @@ class Parser(argparse.ArgumentParser):
         found.dashed = len(rest) if dashed else None
         return found, []
 
-    def _check_leading(self, words: list[str]) -> None:
-        """Refuse an unknown flag before its value is taken for a command, and shown as one."""
+    def _leading(self, words: list[str]) -> int:
+        """Count the words before the name of a command.
+
+        An unknown flag is refused here: its value would be taken for a command, and shown as one.
+        """
         at = 0
         while at < len(words) and words[at].startswith("-"):
             name, equals, _ = words[at].partition("=")
@@ -160,6 +165,7 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"unknown flag: {name}")
             takes_next = action is not None and action.nargs != 0 and not equals
             at += 2 if takes_next else 1
+        return at
 
     def _plain(self, words: list[str]) -> list[str]:
         """Take ``=true`` and ``=false`` off switches."""
@@ -245,7 +251,7 @@ def add_globals(parser: argparse.ArgumentParser) -> None:
     add("--hex", action="store_true", help="print bytes as hexadecimal digits")
     add("--namespace", metavar="NAME", help="of services, locks, elections and topics")
     add("--debug", action="store_true", help="show a traceback with an error")
-    credentials.add_flags(add, argparse.BooleanOptionalAction)
+    credentials.add_flags(add)
     for name in ("--keepalive-time", "--keepalive-timeout"):
         add(name, type=seconds, help=argparse.SUPPRESS)
 

@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         return _fail(str(error), error.status, words)
     except ConnectFailed as error:
-        return _fail(str(error), BAD_CONNECTION, words)
+        return _fail(credentials.words_of(error), BAD_CONNECTION, words)
     except (CoordinatorError, StorageError) as error:
         return _refused(error, words)
     except BrokenPipeError:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import termios
+from argparse import SUPPRESS
 from typing import TYPE_CHECKING, Any, TextIO
 
 from coordinator_sdk import TLS, ApiKey, InvalidRequest, Password, Token, Unauthenticated
@@ -21,21 +22,29 @@ PREFIXES = ("COORDCTL_", "COORDINATOR_", "ETCDCTL_")
 SECRETS = frozenset(("user", "password", "token", "api_key", "new_user_password"))
 """Flags whose values are never repeated."""
 _FLAGS = {"tls.ca": "--cacert", "tls.cert": "--cert", "tls.key": "--key"}
+_IN_FLAGS = (
+    ("pass tls=TLS(cert=..., key=...)", "give --cert and --key"),
+    (", tls=TLS(cert=..., key=...)", ", --cert and --key"),
+    (", given as tls=TLS(cert=...)", ", given as --cert"),
+    (" as tls=TLS(ca=...)", " as --cacert"),
+    (", or pass tls=TLS(server_name=...)", ""),
+)
+"""What the SDK advises, and how it is done here."""
 _ON = ("true", "1", "t")
 
 
-def add_flags(add: Callable[..., None], switch: Any) -> None:
+def add_flags(add: Callable[..., None]) -> None:
     """Add the flags that every command takes.
 
     Args:
         add: Adds one.
-        switch: The action of one that can be turned off as well.
     """
     add("--cacert", metavar="FILE", help="certificates to trust")
     add("--cert", metavar="FILE", help="certificate to show")
     add("--key", metavar="FILE", help="its private key")
     add("--insecure-skip-tls-verify", action="store_true", help="trust every certificate")
-    add("--insecure-transport", action=switch, help="endpoints without a scheme are http://")
+    add("--insecure-transport", action="store_true", help="=false: endpoints are https://")
+    add("--no-insecure-transport", dest="insecure_transport", action="store_false", help=SUPPRESS)
     add("--user", metavar="NAME[:PASSWORD]", help="who you are; asks for the password")
     add("--password", metavar="TEXT", help="of --user; others may see it in the process list")
     add("--token", metavar="TOKEN", help="a bearer token in place of --user")
@@ -188,7 +197,10 @@ def words_of(error: Exception) -> str:
         return str(error.details["reply"])
     if isinstance(error, InvalidRequest) and (flag := _FLAGS.get(error.details.get("field", ""))):
         return str(error).replace(error.details["field"], flag, 1)
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    for advice, flags in _IN_FLAGS:
+        text = text.replace(advice, flags)
+    return text
 
 
 def is_refused_login(error: Exception) -> bool:

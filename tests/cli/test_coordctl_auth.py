@@ -15,7 +15,7 @@ import pytest
 
 from coordinator_sdk import ApiKey, Password
 from coordinator_sdk.sync import Client
-from coordinator_sdk.testing import CoordinatorProcess, running
+from coordinator_sdk.testing import CoordinatorProcess, free_port, running
 from tests.cli.ctl import environment
 from tests.cli.forked import Forked
 
@@ -275,3 +275,49 @@ def test_a_revoked_role_ends_what_is_open(forked: Forked, guarded: CoordinatorPr
                 next(watch)
         with pytest.raises(Exception, match="permission denied"):
             client.kv.get("open/a")
+
+
+@pytest.mark.slow
+def test_tls_as_with_etcdctl(forked: Forked, tmp_path: Path) -> None:
+    """--cacert, --cert and --key, or their variables; a certificate is a user; clear sentences."""
+    folder = tmp_path / "certs"
+    made = forked.run("", "certs", "--dir", str(folder), "--client", "root")
+    assert made[0] == 0, made
+    ca, stranger = f"--cacert={folder / 'ca.pem'}", f"--cacert={folder / 'peer-ca.pem'}"
+    mine = ("--cert", str(folder / "root.pem"), "--key", str(folder / "root-key.pem"))
+    plain, secure = free_port(), free_port()
+    urls = f"http://127.0.0.1:{plain},https://127.0.0.1:{secure}"
+    options = ["--listen-client-urls", urls, "--cert-file", str(folder / "server.pem")]
+    options += ["--key-file", str(folder / "server-key.pem")]
+    options += ["--trusted-ca-file", str(folder / "ca.pem")]
+    with running(port=plain, options=[*CHEAP, *options]) as server:
+        assert forked.run(server.url, "auth", "init", "--generate")[0] == 0
+        bare, url = f"127.0.0.1:{secure}", f"https://127.0.0.1:{secure}"
+        who = forked.run(bare, ca, *mine, "auth", "whoami")
+        assert who == (0, "User: root\nRoles: root\n", "")
+        names = ("CACERT", "CERT", "KEY")
+        files = (str(folder / name) for name in ("ca.pem", "root.pem", "root-key.pem"))
+        more = {f"ETCDCTL_{name}": file for name, file in zip(names, files, strict=True)}
+        assert forked.run(url, "auth", "whoami", more=more) == who
+        skipping = forked.run(bare, "--insecure-skip-tls-verify", *mine, "auth", "whoami")
+        assert skipping == who
+        code, _, err = forked.run(bare, stranger, *mine, "auth", "whoami")
+        assert code == 2
+        assert err.startswith(f"Error: {url} shows a certificate of somebody this client")
+        assert err.endswith("pass the file of its CA as --cacert\n")
+        code, _, err = forked.run(bare, f"--cacert={tmp_path / 'none'}", "auth", "whoami")
+        assert (code, err) == (
+            128,
+            f"Error: --cacert: '{tmp_path / 'none'}' can't be read: No such file or directory\n",
+        )
+        code, _, err = forked.run(bare, ca, "--dial-timeout=1s", "auth", "whoami")
+        assert code == 2
+        assert "--cert and --key" in err
+        assert forked.run(bare, "--key=x", "get", "k")[::2] == (
+            128,
+            "Error: --key: goes with --cert\n",
+        )
+        tls = ("--insecure-transport=false", "--dial-timeout=1s")
+        code, _, err = forked.run(f"127.0.0.1:{plain}", *tls, "get", "k")
+        assert code == 2
+        assert f"http://127.0.0.1:{plain}" in err
