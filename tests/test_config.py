@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.config import Config, ConfigError, parse_url, resolve, setting_fields, shown
+from coordinator.config import (
+    Config,
+    ConfigError,
+    auth_rules,
+    parse_url,
+    resolve,
+    setting_fields,
+    shown,
+)
 from coordinator.config.values import duration_ms, size_bytes
 
 
@@ -185,9 +193,23 @@ def test_numbers_of_revisions() -> None:
 def test_nothing_is_open_by_accident(url: str) -> None:
     """An address that others reach needs a reason; the problem tells the three ways out."""
     (found,) = problems(listen_client_urls=f"http://127.0.0.1:2,{url}")
-    for way in ("127.0.0.1", "--client-cert-auth", "--insecure-open"):
+    for way in ("127.0.0.1", "--require-auth", "--client-cert-auth", "--insecure-open"):
         assert way in found
     assert resolve({"listen-client-urls": url, "insecure-open": "true"}, {}).insecure_open
+    assert resolve({"listen-client-urls": url, "require-auth": "true"}, {}).require_auth
+
+
+def test_what_is_dangerous_is_said_at_every_start() -> None:
+    """What is open to others, or travels in clear, is warned about; what is safe is not."""
+    far = {"listen-client-urls": "http://10.0.0.1:1"}
+    assert auth_rules.warnings(resolve({}, {})) == []
+    (said,) = auth_rules.warnings(resolve({**far, "insecure-open": "true"}, {}))
+    assert "may read and change everything" in said
+    (said,) = auth_rules.warnings(resolve({**far, "require-auth": "true"}, {}))
+    assert "in clear" in said
+    peers = {"listen-peer-urls": "http://10.0.0.1:1", "insecure-open": "true"}
+    (said,) = auth_rules.warnings(resolve(peers, {}))
+    assert "pass for a member" in said
 
 
 def test_peers_prove_who_they_are(tmp_path: Path) -> None:
