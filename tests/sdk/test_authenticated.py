@@ -53,7 +53,7 @@ async def make(root: Client, user: str, password: str = "") -> None:
 
 async def hold(client: Client, name: str, until: Any) -> int:
     """Hold a lock and a watch until a condition holds; gives how many changes were seen."""
-    async with client.locks.lock(f"{name}/l", ttl=3) as lock:
+    async with client.locks.lock(f"{name}/l", ttl=15) as lock:
         token, seen = lock.token, 0
         async with client.kv.watch(prefix=f"{name}/") as watch:
             while not until():
