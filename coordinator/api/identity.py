@@ -288,7 +288,7 @@ async def caller_of(request: Request) -> Caller:
         PermissionDenied: It comes from a page that may not send it.
     """
     scope = request.scope
-    known: Caller | None = scope["state"].get("caller")
+    known: Caller | None = scope.setdefault("state", {}).get("caller")
     if known is not None:
         return known
     identity: Identity = request.app.state.serving.identity
