@@ -299,7 +299,7 @@ class Connection:
         if session.wants_flush():
             self.wake()
         watched = session.busy() or session.has_streams()
-        nexts = (session.next_at(), renewals.next_at(), self.prover.next_at())
+        nexts = (session.next_at(), renewals.next_at(), self._proving.next_at())
         moments = [moment for moment in nexts if moment]
         if watched or len(renewals):
             moments.append(at + TICK_SECONDS)

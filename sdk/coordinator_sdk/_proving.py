@@ -102,6 +102,10 @@ class Proving:
         self._failures, self._failure = 0, None
         return True
 
+    def next_at(self) -> float | None:
+        """When to look again; None for not by itself."""
+        return self._prover.next_at() if self._task is None else None
+
     def look(self, at: float) -> None:
         """Prove again if it is time, or if the cluster asked for it."""
         unproven = self._session.unproven

@@ -67,6 +67,7 @@ class Session:
         client: The id that the cluster gave this client; 0 before the first greeting.
         cluster: The id of the cluster; 0 before the first greeting.
         revision: The highest revision seen.
+        header: What the last frame said of its member.
         greeted: Whether a connection stands and requests may be sent.
         closing: Why the member is about to close the connection.
         told_endpoints: Where it said that the others are, until somebody takes note.
@@ -78,6 +79,7 @@ class Session:
         self.client = 0
         self.cluster = 0
         self.revision = 0
+        self.header = Header(0, 0, 0, 0)
         self.greeted = False
         self.closing: CoordinatorError | None = None
         self.told_endpoints: list[str] = []
@@ -248,6 +250,7 @@ class Session:
             items: Its items, in order.
             now: The time, in seconds.
         """
+        self.header = header
         if header.revision > self.revision:
             self.revision = header.revision
         pop = self._calls.pop
@@ -342,9 +345,7 @@ class Session:
     ) -> tuple[int, list[tuple[int, Struct]]]:
         """Begin a connection: its first frame says who the client is, and hello."""
         hello = Hello(client=self.client, cluster=self.cluster, agent=agent)
-        calls = [Call(hello, decode, BEAT, sink)]
-        if proof is not None:
-            calls.insert(0, proof)
+        calls = [*([] if proof is None else [proof]), Call(hello, decode, BEAT, sink)]
         for call in calls:
             call.id, call.sent_at = self._next_id, now
             self._next_id += 1

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import BinaryIO
 
+    from .protocol.frames import Header
+
 __all__ = ["BlameLine", "BlameResult", "Cluster", "SnapshotInfo"]
 
 _STATUS = decoder(ClusterStatusResult)
@@ -54,6 +56,11 @@ class Cluster:
 
     def __init__(self, link: Connection) -> None:
         self._link = link
+
+    @property
+    def header(self) -> Header:
+        """What the last frame of the member at hand said: cluster, member, term and revision."""
+        return self._link.session.header
 
     async def status(self) -> ClusterStatusResult:
         """How the member at hand stands."""

@@ -43,6 +43,7 @@ from ._portal import (
 from ._streams import Event
 from .errors import CoordinatorError
 from .protocol.elections import ElectionChange
+from .protocol.frames import Header
 from .protocol.services import Instance
 from .protocol.topics import TopicMessage
 from .sessions import DEFAULT_TTL
@@ -342,6 +343,7 @@ class Discovery(Face[_discovery.Discovery]):
 class Cluster(Face[_cluster.Cluster]):
     """See `coordinator_sdk.cluster.Cluster`."""
 
+    header = Attribute(Header)
     status = blocking(_cluster.Cluster.status)
     members = blocking(_cluster.Cluster.members)
     blame = blocking(_cluster.Cluster.blame)
