@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordinator.cli import fields, output, tables
 from coordinator.cli.command import ERROR, Context, Nouns, whole
+from coordinator.cli.credentials import words_of
 from coordinator_sdk import CoordinatorError, PermissionDenied
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ async def health(context: Context) -> int:
     asked = await of_each(context, await endpoints_of(context), _read)
     found = []
     for endpoint, took in asked:
-        reason = str(took) if isinstance(took, CoordinatorError) else ""
+        reason = words_of(took) if isinstance(took, CoordinatorError) else ""
         taken = time.monotonic() - begun if isinstance(took, CoordinatorError) else took
         found.append((endpoint, reason, f"{taken * 1000:.6g}ms"))
     if context.is_json:

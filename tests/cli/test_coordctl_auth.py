@@ -252,10 +252,15 @@ def test_secrets_stand_in_no_error(
 
 
 def test_nobody_is_told_what_to_do(forked: Forked, guarded: CoordinatorProcess) -> None:
-    """Without a login there is etcd's refusal and nothing else."""
+    """Without a login there is etcd's refusal and nothing else; health tells it as well."""
     refused = (1, "", "Error: etcdserver: user name is empty\n")
     assert forked.run(guarded.url, "get", "k") == refused
     assert forked.run(guarded.url, "role", "list") == refused
+    health = forked.run(guarded.url, "endpoint", "health")
+    assert health[0] == 1
+    assert "failed to commit proposal: etcdserver: user name is empty\n" in health[2]
+    root = forked.run(guarded.url, *ROOT, "endpoint", "health")
+    assert (root[0], "is healthy" in root[2]) == (0, True)
 
 
 def test_a_revoked_role_ends_what_is_open(forked: Forked, guarded: CoordinatorProcess) -> None:
@@ -270,6 +275,8 @@ def test_a_revoked_role_ends_what_is_open(forked: Forked, guarded: CoordinatorPr
         with client.kv.watch(prefix="open/") as watch:
             assert run("put", "open/a", "1")[0] == 0
             assert next(watch).kv.key == b"open/a"
+            got = forked.run(guarded.url, "--api-key", key, "get", "open/a", "-w", "json")
+            assert (json.loads(got[1])["count"], got[2]) == (1, "")
             assert run("user", "revoke-role", "reader", "reading")[0] == 0
             with pytest.raises(Exception, match="permission denied"):
                 next(watch)
