@@ -131,6 +131,7 @@ def register_process(metrics: Metrics) -> None:
     metrics.gauge("process_start_time_seconds", "Unix time of the start.", lambda: _STARTED)
     metrics.counter("process_cpu_seconds_total", "CPU time used.", time.process_time)
     metrics.gauge("process_open_fds", "Open file descriptors.", open_files)
+    metrics.gauge("process_max_fds", "How many may be open.", open_files_max)
     metrics.counter(
         "python_gc_collections_total",
         "Garbage collections.",
@@ -150,6 +151,13 @@ def resident_bytes() -> int:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_files_max() -> float:
+    """Return how many file descriptors this process may have open."""
+    import resource
+
+    return float(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def open_files() -> int:

@@ -90,6 +90,7 @@ ANSWERS: Final[dict[type[Any], type[Any]]] = {
     maintenance.AlarmList: maintenance.AlarmListResult,
     maintenance.AlarmDisarm: maintenance.AlarmListResult,
     maintenance.HashKeys: maintenance.HashKeysResult,
+    maintenance.RevisionAt: maintenance.RevisionAtResult,
     audit.Blame: audit.BlameResult,
     auth.AuthEnable: auth.AuthResult,
     auth.AuthDisable: auth.AuthResult,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,8 @@ from coordinator_sdk.protocol.maintenance import (
     AlarmListResult,
     HashKeys,
     HashKeysResult,
+    RevisionAt,
+    RevisionAtResult,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ def operations() -> Mapping[type[Any], Operation]:
         AlarmList: Live(_list),
         AlarmDisarm: Live(_disarm, _check_disarm),
         HashKeys: Live(_hash, _check_hash),
+        RevisionAt: Live(_revision_at, _check_moment),
     }
 
 
@@ -82,6 +86,21 @@ async def _disarmed(connection: Connection, id: int, op: AlarmDisarm) -> None:
             scope=caller.scope,
         )
     connection.answer(id, node.revision, _told(wanted))
+
+
+def _check_moment(op: RevisionAt) -> None:
+    if op.clock_ms < 0:
+        raise InvalidRequest("clock_ms: at least 0", field="clock_ms")
+
+
+def _revision_at(connection: Connection, id: int, op: RevisionAt) -> None:
+    node = connection.node
+    times, revision = node.keyspace.times, node.revision
+    if op.clock_ms:
+        revision = min(times.revision_at(op.clock_ms), revision)
+    now_ms = round(time.time() * 1000)
+    clock_ms = times.clock_of(revision) if revision else 0
+    connection.answer(id, node.revision, RevisionAtResult(revision, clock_ms, now_ms))
 
 
 def _check_hash(op: HashKeys) -> None:
@@ -145,5 +164,13 @@ def routes() -> Routes:
         HashKeysResult,
         summary="A hash of everything that was live at a revision",
         descriptions={"revision": "0 for now."},
+    )
+    made.add(
+        "GET",
+        "/cluster/revision",
+        RevisionAt,
+        RevisionAtResult,
+        summary="The newest revision at a moment",
+        descriptions={"clock_ms": "Unix time in milliseconds; 0 for now."},
     )
     return made

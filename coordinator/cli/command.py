@@ -109,11 +109,13 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         words: Commands that may stand as the very first argument, each with its own parser.
+        is_raw: Whether everything is an argument, for a command that runs another one.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.words: dict[str, Parser] = {}
+        self.is_raw = False
 
     def add_word(self, word: str, run: Run, usage: str) -> Parser:
         """Make a word a command of its own, if it is the very first argument."""
@@ -140,6 +142,10 @@ class Parser(argparse.ArgumentParser):
         given = list(args or ())
         if given and given[0] in self.words:
             return self.words[given[0]].parse_known_args(given[1:], namespace)
+        if self.is_raw and given[:1] not in (["-h"], ["--help"]):
+            found, _ = super().parse_known_args([], namespace)
+            found.args, found.dashed = given, None
+            return found, []
         flags, after, dashed = given, [], "--" in given
         if dashed:
             at = given.index("--")
@@ -252,8 +258,15 @@ def add_globals(parser: argparse.ArgumentParser) -> None:
     add("--namespace", metavar="NAME", help="of services, locks, elections and topics")
     add("--debug", action="store_true", help="show a traceback with an error")
     credentials.add_flags(add)
+    add("-d", "--discovery-srv", metavar="DOMAIN", help="domain whose SRV records name members")
+    add("--discovery-srv-name", metavar="NAME", help="tells clusters of one domain apart")
+    add(
+        "--insecure-discovery",
+        action=argparse.BooleanOptionalAction,
+        help="follow SRV records without TLS as well; the default",
+    )
     for name in ("--keepalive-time", "--keepalive-timeout"):
-        add(name, type=seconds, help=argparse.SUPPRESS)
+        add(name, type=seconds, help="taken, as with etcdctl; the server sets the pace here")
 
 
 # ---------------------------------------------------------------- running
@@ -309,6 +322,10 @@ class Context:
         credential: Who this is; None for nobody.
         asks_password_of: The user whose password has to be asked for, or nothing.
         signals: What becomes of signals.
+        revision: What listings are to be as of; 0 for now.
+        domain: Whose SRV records name the members; empty if endpoints are given.
+        domain_name: Tells clusters of one domain apart.
+        is_insecure_taken: Whether SRV records without TLS are followed.
     """
 
     flags: argparse.Namespace
@@ -324,6 +341,10 @@ class Context:
     credential: Credential | None = None
     asks_password_of: str = ""
     signals: Signals = field(default_factory=Signals)
+    revision: int = 0
+    domain: str = ""
+    domain_name: str = ""
+    is_insecure_taken: bool = True
 
     @property
     def is_json(self) -> bool:
@@ -333,7 +354,12 @@ class Context:
     @contextlib.asynccontextmanager
     async def client(self, *endpoints: str) -> AsyncIterator[Client]:
         """Connect to the cluster, or to the member at ``endpoints``."""
-        client = Client(
+        async with self.unconnected(*endpoints) as client:
+            yield client
+
+    def unconnected(self, *endpoints: str) -> Client:
+        """Make a client that is not connected yet, and that its owner closes."""
+        return Client(
             *(endpoints or self.endpoints),
             tls=self.tls or TLS(),
             auth=self.credential,
@@ -341,8 +367,6 @@ class Context:
             timeout=self.command_timeout,
             namespace=self.namespace,
         )
-        async with client:
-            yield client
 
     def prepare(self) -> None:
         """Ask whatever has to be asked at the terminal, before anything else is under way."""
@@ -400,6 +424,9 @@ def context_of(found: argparse.Namespace) -> Context:
         tls,
         credential,
         asks_password_of,
+        domain="" if given else str(_setting(found, "discovery_srv", "")),
+        domain_name=str(_setting(found, "discovery_srv_name", "")),
+        is_insecure_taken=settings.switch("insecure_discovery", True),
     )
     for name in ("dial_timeout", "command_timeout"):
         if getattr(context, name) <= 0:

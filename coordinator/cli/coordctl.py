@@ -22,8 +22,10 @@ from coordinator.cli import (
     blame,
     certs,
     check,
+    completion,
     credentials,
     discovery,
+    doctor,
     election,
     endpoint,
     kv,
@@ -31,11 +33,15 @@ from coordinator.cli import (
     lock,
     maintenance,
     member,
+    mirror,
     output,
+    past,
     role,
     service,
     session,
     snapshot,
+    srv,
+    top,
     topic,
     txn,
     user,
@@ -98,8 +104,13 @@ def build_parser() -> Parser:
         api_key,
         blame,
         certs,
+        mirror,
+        doctor,
+        top,
     ):
         module.add(nouns)
+    past.add(nouns, build_parser)
+    completion.add(nouns, build_parser)
     version = nouns.command("version", show_version, "", "print the version of coordctl")
     version.set_defaults(connects=False)
     return parser
@@ -147,6 +158,12 @@ def _check_environment() -> None:
 
 async def _perform(context: Context) -> int | None:
     context.signals.install()
+    if context.domain:
+        context.endpoints = list(
+            await srv.endpoints_of(
+                context.domain, context.domain_name, is_insecure_taken=context.is_insecure_taken
+            )
+        )
     status: int | None = await context.flags.run(context)
     return status
 

@@ -37,9 +37,10 @@ def add(nouns: Nouns) -> None:
     loss_flags(parser)
     group = nouns.group("election", "elections: one leader out of many candidates")
     listing = group.command("ls", list_all, "[prefix]", "list the elections that have a leader")
-    listing.set_defaults(formats=tables.FORMATS)
+    listing.set_defaults(formats=tables.FORMATS, reads_past=True)
     group.command("observe", observe, "<name>", "print every new leader, the present one first")
-    group.command("show", show, "<name>", "tell the leader and the candidates, in order")
+    one = group.command("show", show, "<name>", "tell the leader and the candidates, in order")
+    one.set_defaults(reads_past=True)
 
 
 async def elect(context: Context) -> int | None:
@@ -147,7 +148,7 @@ async def list_all(context: Context) -> None:
     """List the elections."""
     prefix = (context.arguments(0, 1, "election ls takes at most a prefix") or [""])[0]
     async with context.client() as client:
-        elections = await client.elections.list(prefix)
+        elections = await client.elections.list(prefix, revision=context.revision)
         rows = [
             (one.name, one.leader.token, _who(one.leader), output.since(one.leader.since_ms))
             + (one.waiting, _value(one.leader))
@@ -162,7 +163,7 @@ async def show(context: Context) -> None:
     """Tell the leader and the candidates."""
     name = context.arguments(1, 1, "election show takes an election name")[0]
     async with context.client() as client:
-        one = await client.elections.get(name)
+        one = await client.elections.get(name, revision=context.revision)
         if context.is_json:
             output.say_json(output.plain(one))
             return

@@ -51,7 +51,7 @@ def add(nouns: Nouns) -> None:
     )
     for name, run, usage, summary, add_flags in kinds:
         parser = nouns.command(name, run, usage, summary, 0)
-        parser.set_defaults(formats=answers.FORMATS)
+        parser.set_defaults(formats=answers.FORMATS, reads_past=name == "get")
         add_flags(parser)
 
 
@@ -248,7 +248,7 @@ async def get(context: Context) -> None:
             op.key,
             range_end=op.range_end or None,
             limit=op.limit,
-            revision=op.revision,
+            revision=op.revision or context.revision,
             sort_by=ordering.sort_by,
             descending=ordering.descending,
             keys_only=op.keys_only,

@@ -43,8 +43,10 @@ def add(nouns: Nouns) -> None:
     add_flag("--timeout", type=seconds, help="how long to wait for it; for ever unless given")
     add_flag("--reason", default="", help="why it is taken, for operators")
     loss_flags(parser)
-    parser.add_word("ls", list_held, "[prefix]").set_defaults(formats=tables.FORMATS)
-    parser.add_word("show", show, "<name>")
+    parser.add_word("ls", list_held, "[prefix]").set_defaults(
+        formats=tables.FORMATS, reads_past=True
+    )
+    parser.add_word("show", show, "<name>").set_defaults(reads_past=True)
     for word in ("release", "force-release"):
         release_flag = parser.add_word(word, release, "<name> --reason <why>").add_argument
         release_flag("--reason", default="", help="for the holder and for the record")
@@ -136,7 +138,7 @@ async def list_held(context: Context) -> None:
     """List the locks that are held."""
     prefix = (context.arguments(0, 1, "lock ls takes at most a prefix") or [""])[0]
     async with context.client() as client:
-        locks = await client.locks.list(prefix)
+        locks = await client.locks.list(prefix, revision=context.revision)
         rows = [
             (lock.name, lock.holder.token, _who(lock), output.since(lock.holder.since_ms))
             + (lock.waiting, lock.holder.reason)
@@ -151,7 +153,7 @@ async def show(context: Context) -> None:
     """Tell who holds a lock and who waits for it, in order."""
     name = context.arguments(1, 1, "lock show takes a lock name")[0]
     async with context.client() as client:
-        lock = await client.locks.get(name)
+        lock = await client.locks.get(name, revision=context.revision)
         if context.is_json:
             output.say_json(output.plain(lock))
             return

@@ -15,7 +15,7 @@ from coordinator.cli.command import (
     seconds,
     whole,
 )
-from coordinator_sdk.protocol.services import DRAINING, STATUSES
+from coordinator_sdk.protocol.services import DRAINING, MAINTENANCE, PASSING, STATUSES
 
 if TYPE_CHECKING:
     from coordinator_sdk import Instance
@@ -30,7 +30,14 @@ def add(nouns: Nouns) -> None:
         group.command("ls", list_all, "[prefix]", "list the services"),
         group.command("show", show, "<name>", "list the instances of a service, in any status"),
     ):
-        parser.set_defaults(formats=tables.FORMATS)
+        parser.set_defaults(formats=tables.FORMATS, reads_past=True)
+    for name, run, summary in (
+        ("drain", drain, "take an instance out of traffic before it goes away"),
+        ("maintenance", maintain, "take an instance out of traffic for a while"),
+    ):
+        parser = group.command(name, run, "<name> <instance>", summary)
+        parser.add_argument("--reason", default="", help="why, for people")
+        parser.add_argument("--off", action="store_true", help="give it traffic again")
     group.command("watch", watch, "[name]", "print every instance that comes, changes or goes")
     register_flags = group.command(
         "register",
@@ -55,7 +62,7 @@ async def list_all(context: Context) -> None:
     """List the services."""
     prefix = (context.arguments(0, 1, "service ls takes at most a prefix") or [""])[0]
     async with context.client() as client:
-        services = await client.services.list(prefix)
+        services = await client.services.list(prefix, revision=context.revision)
         rows = [
             (
                 one.service,
@@ -71,7 +78,7 @@ async def show(context: Context) -> None:
     """List the instances of a service."""
     name = context.arguments(1, 1, "service show takes a service name")[0]
     async with context.client() as client:
-        found = await client.services.discover(name, statuses=["*"])
+        found = await client.services.discover(name, statuses=["*"], revision=context.revision)
         rows = [
             (one.instance, address(one), status(one), output.since(one.registered_ms), one.zone)
             + (one.version, one.weight, ",".join(one.tags))
@@ -148,6 +155,30 @@ async def register(context: Context) -> int | None:
             if registration.status != DRAINING:
                 await registration.drain()
     return None
+
+
+async def drain(context: Context) -> None:
+    """Take an instance out of traffic before it goes away."""
+    await _set(context, "drain", DRAINING)
+
+
+async def maintain(context: Context) -> None:
+    """Take an instance out of traffic for a while."""
+    if not (context.flags.reason or context.flags.off):
+        raise CommandError("service maintenance needs --reason, which others see", BAD_ARGUMENTS)
+    await _set(context, "maintenance", MAINTENANCE)
+
+
+async def _set(context: Context, command: str, wanted: str) -> None:
+    complaint = f"service {command} takes a service name and the id of an instance"
+    name, instance = context.arguments(2, 2, complaint)
+    wanted = PASSING if context.flags.off else wanted
+    async with context.client() as client:
+        result = await client.services.set_status(name, instance, wanted, context.flags.reason)
+    if context.is_json:
+        output.say_json(output.plain(result))
+    else:
+        output.say(f"instance {output.clean(instance)} is {wanted}")
 
 
 async def watch(context: Context) -> None:

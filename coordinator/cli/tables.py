@@ -10,6 +10,8 @@ from coordinator.cli import fields, output
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rich.table import Table
+
     from coordinator.cli.command import Context
 
 FORMATS = ("simple", "fields", "json", "table")
@@ -57,8 +59,14 @@ def show(
 
 def for_people(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a listing on a terminal: titles stand out, long cells are folded."""
-    from rich import box
     from rich.console import Console
+
+    Console().print(drawn(titles, rows))
+
+
+def drawn(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Lay out a listing for a terminal."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
@@ -67,4 +75,4 @@ def for_people(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(Text(output.clean(str(cell))) for cell in row))
-    Console().print(table)
+    return table

@@ -45,7 +45,7 @@ def add(nouns: Nouns) -> None:
     subscribe_flag("--payload-only", action="store_true", help="print nothing but payloads")
     subscribe_flag("--name", default="", help="name of the subscription, for operators")
     listing = group.command("ls", list_all, "[pattern]", "list the topics that match")
-    listing.set_defaults(formats=tables.FORMATS)
+    listing.set_defaults(formats=tables.FORMATS, reads_past=True)
 
 
 async def create(context: Context) -> None:
@@ -130,7 +130,7 @@ async def list_all(context: Context) -> None:
     """List topics."""
     pattern = (context.arguments(0, 1, "topic ls takes at most a pattern") or [">"])[0]
     async with context.client() as client:
-        topics = await client.topics.list(pattern)
+        topics = await client.topics.list(pattern, revision=context.revision)
         rows = [
             (one.topic, one.messages, one.first_sequence, one.last_sequence, one.bytes)
             + (_keeps(one.retention),)

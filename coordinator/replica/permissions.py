@@ -332,6 +332,7 @@ CORE_RULES: dict[type[Any], Rule] = {
     maintenance.AlarmList: _CLUSTER_READ,
     maintenance.AlarmDisarm: _CLUSTER_ADMIN,
     maintenance.HashKeys: _CLUSTER_READ,
+    maintenance.RevisionAt: _CLUSTER_READ,
     audit.Blame: Rule(
         "`cluster:read`; of a key also to read it; of users and roles `auth:admin` instead",
         _check_blame,

@@ -31,6 +31,8 @@ from .protocol.maintenance import (
     AlarmListResult,
     HashKeys,
     HashKeysResult,
+    RevisionAt,
+    RevisionAtResult,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ _BLAMED = decoder(BlameResult)
 _CHANGED = decoder(MemberChangeResult)
 _ALARMS = decoder(AlarmListResult)
 _HASHED = decoder(HashKeysResult)
+_MOMENT = decoder(RevisionAtResult)
 _MOVED = decoder(LeaderMoveResult)
 
 
@@ -227,6 +230,19 @@ class Cluster:
             Compacted: The history there is gone.
         """
         return await self._link.call(HashKeys(revision), _HASHED, READ)
+
+    async def revision_at(self, moment: float = 0) -> RevisionAtResult:
+        """Tell which revision was the newest at a moment, for reads of the past.
+
+        Args:
+            moment: Unix time in seconds; 0 for now.
+
+        Returns:
+            The revision, 0 if the history does not reach back so far; when it happened; and what
+            time it is at the member at hand.
+        """
+        body = RevisionAt(round(moment * 1000))
+        return await self._link.call(body, _MOMENT, READ)
 
     async def snapshot(
         self, target: str | os.PathLike[str] | BinaryIO, *, on_progress: Progress | None = None

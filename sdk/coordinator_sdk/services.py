@@ -359,6 +359,24 @@ class Services:
         """
         return ServiceWatch(self._link, ServiceStream(self._namespace, service), statuses)
 
+    async def set_status(
+        self, service: str, instance: str, status: str, reason: str = ""
+    ) -> ServiceResult:
+        """Set the status of an instance, whoever registered it.
+
+        Args:
+            service: Name of the service.
+            instance: Id of the instance.
+            status: ``passing``, ``warning``, ``critical``, ``draining`` or ``maintenance``.
+            reason: Why, for people.
+
+        Raises:
+            InvalidRequest: There is no such status.
+            NotFound: There is no such instance.
+        """
+        body = ServiceSetStatus(self._namespace, service, instance, status, reason)
+        return await self._link.call(body, _RESULT, CHANGE)
+
     async def list(self, prefix: str = "", *, revision: int = 0) -> list[ServiceSummary]:
         """List the services with the number of their instances by status.
 

@@ -269,6 +269,7 @@ class Services(Face[_services.Services]):
 
     register = opening(_services.Services.register, Registration)
     discover = blocking(_services.Services.discover)
+    set_status = blocking(_services.Services.set_status)
     list = blocking(_services.Services.list)
     watch = making(_services.Services.watch, ServiceWatch)
 
@@ -355,6 +356,7 @@ class Cluster(Face[_cluster.Cluster]):
     alarms = blocking(_cluster.Cluster.alarms)
     disarm = blocking(_cluster.Cluster.disarm)
     hash_keys = blocking(_cluster.Cluster.hash_keys)
+    revision_at = blocking(_cluster.Cluster.revision_at)
     snapshot = blocking(_cluster.Cluster.snapshot)
     ping = blocking(_cluster.Cluster.ping)
 

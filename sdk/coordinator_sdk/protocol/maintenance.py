@@ -45,4 +45,24 @@ class HashKeysResult(Struct, array_like=True):
     compact_revision: int
 
 
-REQUESTS = (AlarmList, AlarmDisarm, HashKeys)
+class RevisionAt(Struct, array_like=True, tag="cluster.revision_at"):
+    """Ask which revision was the newest at ``clock_ms``, Unix time; 0 for now."""
+
+    clock_ms: int = 0
+
+
+class RevisionAtResult(Struct, array_like=True):
+    """Answer to `RevisionAt`.
+
+    Attributes:
+        revision: The newest that had happened by then; 0 if the history does not reach back so far.
+        clock_ms: When it happened, by the cluster's clock, a second too early at most; 0: unknown.
+        now_ms: Unix time by the clock of the member that answers.
+    """
+
+    revision: int
+    clock_ms: int
+    now_ms: int
+
+
+REQUESTS = (AlarmList, AlarmDisarm, HashKeys, RevisionAt)

@@ -762,6 +762,17 @@ export interface Retention {
   max_bytes: number;
 }
 
+export interface RevisionAt {
+  tag?: "cluster.revision_at";
+  clock_ms?: number;
+}
+
+export interface RevisionAtResult {
+  revision: number;
+  clock_ms: number;
+  now_ms: number;
+}
+
 export interface RoleAdd {
   tag?: "roles.add";
   role: string;
@@ -1262,6 +1273,7 @@ export interface Calls {
   "alarms.list": [AlarmList, AlarmListResult];
   "alarms.disarm": [AlarmDisarm, AlarmListResult];
   "cluster.hash": [HashKeys, HashKeysResult];
+  "cluster.revision_at": [RevisionAt, RevisionAtResult];
   "cluster.blame": [Blame, BlameResult];
   "auth.enable": [AuthEnable, AuthResult];
   "auth.disable": [AuthDisable, AuthResult];
@@ -1363,6 +1375,7 @@ export const OPERATIONS: Record<string, [string, string]> = {
   "alarms.list": ["AlarmList", "AlarmListResult"],
   "alarms.disarm": ["AlarmDisarm", "AlarmListResult"],
   "cluster.hash": ["HashKeys", "HashKeysResult"],
+  "cluster.revision_at": ["RevisionAt", "RevisionAtResult"],
   "cluster.blame": ["Blame", "BlameResult"],
   "auth.enable": ["AuthEnable", "AuthResult"],
   "auth.disable": ["AuthDisable", "AuthResult"],
@@ -1499,6 +1512,8 @@ export const FIELDS: Record<string, string> = {
   RangeResult: "#range revision kvs:KeyValue=[] more=false count=0",
   Reauthenticate: "#auth.reauthenticate token",
   Retention: "max_age_ms=86400000 max_messages=100000 max_bytes=268435456",
+  RevisionAt: "#cluster.revision_at clock_ms=0",
+  RevisionAtResult: "revision clock_ms now_ms",
   RoleAdd: "#roles.add role",
   RoleDelete: "#roles.delete role",
   RoleGet: "#roles.get role",
