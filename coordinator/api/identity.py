@@ -18,9 +18,9 @@ from coordinator.api.reading import fresh
 from coordinator.api.registry import Caller
 from coordinator.config import ConfigError
 from coordinator.credentials.credentials import Credentials
-from coordinator.credentials.keys import WrongKey
 from coordinator.credentials.limiter import LoginLimiter
 from coordinator.credentials.proof import Proof, Refused
+from coordinator.credentials.token_key import WrongKey
 from coordinator.tls.names import certificate_names
 from coordinator.wire.command import TokenKeyAdd
 from coordinator_sdk.errors import Conflict, CoordinatorError, PermissionDenied, Unauthenticated

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STREAMS_PER_TICK: Final = 5000
 """Open streams that are judged anew in one go, after users or roles have changed."""
+CONNECTION_STREAMS: Final = 10
+"""Asking anew who is at the other end of a connection costs as much as judging so many streams."""
 EXPIRY_GRACE_S: Final = 3.0
 """Streams go on for so long after the token has expired: another one may be on its way."""
 
@@ -48,7 +50,7 @@ class Recheck:
             self._waiting.extend(self._connections())
         budget = STREAMS_PER_TICK
         while self._waiting and budget > 0:
-            budget -= 1 + again(self._waiting.popleft())
+            budget -= CONNECTION_STREAMS + again(self._waiting.popleft())
 
 
 def again(connection: Connection) -> int:

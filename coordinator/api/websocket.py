@@ -349,15 +349,17 @@ class WebSocketConnection(asyncio.Protocol, Connection):
                 continue
             if self.in_flight >= limit or self.is_full:
                 break
-            request = backlog.popleft()
             self.in_flight += 1
-            try:
-                self._table[type(request.body)](self, request.id, request.body)
-            except CoordinatorError as error:
-                self.fail(request.id, error)
-            except Exception as failure:
-                broken(self, request.id, failure)
+            self._serve(backlog.popleft())
         self._set_paused(bool(backlog) or self.is_full)
+
+    def _serve(self, request: Request[Any]) -> None:
+        try:
+            self._table[type(request.body)](self, request.id, request.body)
+        except CoordinatorError as error:
+            self.fail(request.id, error)
+        except Exception as failure:
+            broken(self, request.id, failure)
 
     def _set_paused(self, wanted: bool) -> None:
         if wanted != self._is_paused and not self.transport.is_closing():
@@ -372,13 +374,11 @@ class WebSocketConnection(asyncio.Protocol, Connection):
     def _greet(self, request: Request[Any]) -> None:
         self.in_flight += 1
         if type(request.body) in BEFORE_HELLO:
-            self._table[type(request.body)](self, request.id, request.body)
-            return
-        if type(request.body) is not Hello:
-            error = InvalidRequest("the first request must be a hello", field="operation")
-            self.fail(request.id, error)
+            self._serve(request)
             return
         try:
+            if type(request.body) is not Hello:
+                raise InvalidRequest("the first request must be a hello", field="operation")
             greet(self, request.id, request.body, self.limits)
         except CoordinatorError as error:
             self.fail(request.id, error)

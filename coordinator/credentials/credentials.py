@@ -1,7 +1,7 @@
 """Who somebody is: one place that knows every kind of credential.
 
-What a credential proved is remembered, so that the next request with it costs one look; it is
-forgotten whenever users, roles or keys change.
+What a token proved is remembered, so that the next request with it costs one look, until its time
+is up or the keys of tokens change.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hmac
 import logging
 import re
 import secrets
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,8 @@ CREDENTIAL_CHARACTERS_MAX: Final = 4096
 REFRESH_MS: Final = 60_000
 """Pause between two looks at the files and URLs that keys come from."""
 RETRY_MS: Final = 5_000
+OUTSIDE: Final = -1
+"""Instead of a revision: an outside issuer says who somebody is, and nothing of our passwords."""
 API_KEY: Final = re.compile(r"ck_([0-9a-f]{16})_([A-Za-z0-9_-]{43,128})")
 
 
@@ -106,20 +109,20 @@ class Credentials:
         now_ms = self._clock_ms()
         known = self._proofs.get(credential)
         if known is not None:
-            if now_ms < known.expires_ms:
-                return known
-            raise Refused("expired")
+            if now_ms >= known.expires_ms:
+                raise Refused("expired")
+            return known if known.auth_revision != OUTSIDE else _now(known, auth)
         if len(credential) > CREDENTIAL_CHARACTERS_MAX or not credential.isascii():
             raise Refused("longer than any credential, or not of their characters")
         if credential.startswith("ck_"):
             return self._of_api_key(credential, auth, now_ms)
         if not looks_like_token(credential):
             return self._simple.verify(credential, now_ms)
-        made = self._of_token(credential, auth, now_ms)
+        made = self._of_token(credential, now_ms)
         if len(self._proofs) >= REMEMBERED_MAX:
             self._proofs.clear()
         self._proofs[credential] = made
-        return made
+        return made if made.auth_revision != OUTSIDE else _now(made, auth)
 
     def _of_api_key(self, text: str, auth: AuthStore, now_ms: int) -> Proof:
         parts = API_KEY.fullmatch(text)
@@ -133,15 +136,14 @@ class Credentials:
         scope = f"{KEY_SCOPE}{record.key:x}"
         return Proof(record.user, auth.revision, scope, record.expires_ms)
 
-    def _of_token(self, token: str, auth: AuthStore, now_ms: int) -> Proof:
+    def _of_token(self, token: str, now_ms: int) -> Proof:
         kid = kid_of(token)
         if kid in self._outside and kid not in self._own_keys():
             claims = verify(token, self._outsider(), now_ms / 1000)
             user = self._config.oidc_user_prefix + claims.subject
             if user == ROOT:
                 raise Refused("an outside issuer does not say who is root")
-            # It says who somebody is, and nothing of when a password changed.
-            return Proof(user, auth.revision, expires_ms=claims.expires_ms)
+            return Proof(user, OUTSIDE, expires_ms=claims.expires_ms)
         claims = verify(token, self._issuer(), now_ms / 1000)
         return Proof(claims.subject, claims.revision, expires_ms=claims.expires_ms)
 
@@ -165,7 +167,8 @@ class Credentials:
 
     def _forget(self, auth: AuthStore) -> None:
         self._seen = auth.revision
-        self._proofs.clear()
+        if tuple(auth.token_keys) != self._shared_names:
+            self._proofs.clear()
         self._by_certificate = {
             name: one.user for one in auth.users.values() for name in one.certificate_names
         }
@@ -310,6 +313,10 @@ class Credentials:
         for task in (self._refreshing, self._sharing):
             if task is not None:
                 task.cancel()
+
+
+def _now(proof: Proof, auth: AuthStore) -> Proof:
+    return replace(proof, auth_revision=auth.revision)
 
 
 def new_api_secret() -> str:

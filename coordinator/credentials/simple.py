@@ -7,6 +7,7 @@ on being good while it is used: on the member that it is used at.
 from __future__ import annotations
 
 import hmac
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SEAL_BYTES: Final = 32
 LENGTH_MAX: Final = 1024
 REMEMBERED_MAX: Final = 16_384
+_FORM: Final = re.compile(r"([A-Za-z0-9_-]+)\.([0-9]+)")
 
 
 class _Facts(Struct, array_like=True):
@@ -73,10 +75,11 @@ class SimpleTokens:
         Raises:
             Refused: It proves nothing.
         """
-        text, dot, revision = token.partition(".")
+        parts = _FORM.fullmatch(token) if len(token) <= LENGTH_MAX else None
+        if parts is None:
+            raise Refused("no simple token")
+        text, revision = parts.groups()
         try:
-            if not dot or len(token) > LENGTH_MAX:
-                raise Refused("no simple token")
             sealed = urlsafe_b64decode(text + "=" * (-len(text) % 4))
             facts = _decode(sealed[:-SEAL_BYTES])
         except (ValueError, RecursionError):

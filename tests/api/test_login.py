@@ -116,6 +116,17 @@ async def test_a_websocket_logs_in(house: Guarded) -> None:
         assert (await socket.call(auth.WhoAmI(), auth.Identity)).user == "root"
 
 
+async def test_before_the_greeting(house: Guarded) -> None:
+    """Before the greeting, logins that can't be right are refused like any other request."""
+    async with house.member.web_socket(greet=False) as socket:
+        for body in (Reauthenticate("x" * 5000), Login("u" * 5000, "p"), Login("ana", "p", True)):
+            refused = await socket.call(body)
+            assert isinstance(refused, Failure)
+            assert refused.code in ("invalid_request", "unauthenticated")
+        await socket.call(Login("ana", PASSWORD))
+        assert (await socket.greet()).client
+
+
 async def test_a_header_at_the_upgrade(house: Guarded) -> None:
     """A token at the upgrade is taken; a wrong one is refused with 401."""
     token = await house.token("ana")
