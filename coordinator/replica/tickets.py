@@ -16,6 +16,7 @@ and one revision: no polling, no herd, first come first served.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -90,6 +91,7 @@ decode_waiter = msgspec.msgpack.Decoder(Waiter).decode
 decode_ticket = msgspec.msgpack.Decoder(TicketRecord).decode
 
 
+@lru_cache(maxsize=4096)
 def holder_key(domain: str, namespace: str, name: str) -> bytes:
     """Give the key of the holder record."""
     return systemkey.pack(namespace, domain, "holder", name)
@@ -98,6 +100,12 @@ def holder_key(domain: str, namespace: str, name: str) -> bytes:
 def ticket_key(domain: str, namespace: str, name: str, ticket: str) -> bytes:
     """Give the key of a ticket record."""
     return systemkey.pack(namespace, domain, "ticket", name, ticket)
+
+
+@lru_cache(maxsize=4096)
+def queue_range(domain: str, namespace: str, name: str) -> tuple[bytes, bytes]:
+    """Give the range of the records of those who wait, in their order."""
+    return systemkey.children(namespace, domain, "waiter", name)
 
 
 def ticket_state(
@@ -185,7 +193,7 @@ class TicketQueue:
             )
         if held is None:
             # The holder's session has ended, but its hook is still to run: who waits is first.
-            held = self._grant_next(txn, namespace, name)
+            held = self._grant_first(txn, namespace, name)
         waiter.since_ms = txn.meta.clock_ms
         waiter.application, waiter.host, waiter.pid = opener.application, opener.host, opener.pid
         if held is None:
@@ -235,7 +243,7 @@ class TicketQueue:
         txn.put(owner_key, b"", session)
         if waiter.timeout_ms is not None:
             txn.set_timer(key, waiter.timeout_ms)
-        start, _ = systemkey.children(namespace, self.domain, "waiter", name)
+        start, _ = queue_range(self.domain, namespace, name)
         position = txn.count(start, key, POSITION_MAX) + 1
         return TicketState(waiter.ticket, QUEUED, position=position)
 
@@ -272,7 +280,7 @@ class TicketQueue:
     ) -> TicketState:
         position = 0
         if record is not None and (found := decode_ticket(record.value)).state == QUEUED:
-            start, _ = systemkey.children(namespace, self.domain, "waiter", name)
+            start, _ = queue_range(self.domain, namespace, name)
             end = systemkey.pack(namespace, self.domain, "waiter", name, found.order)
             position = txn.count(start, end, POSITION_MAX) + 1
         return ticket_state(held, record, ticket, position)
@@ -366,21 +374,18 @@ class TicketQueue:
     def on_lease_end(self, txn: DomainTxn, record: KeyValue) -> None:
         """A session has ended and taken this record along."""
         namespace, _, kind, name, *_ = systemkey.unpack(record.key)
-        if kind == "holder":
-            self._grant_next(txn, str(namespace), str(name))
+        if kind == "holder" and txn.get(record.key) is None:
+            self._grant_first(txn, str(namespace), str(name))
         elif kind in ("waiter", "ticket"):
             txn.cancel_timer(record.key)
 
     def _let_go(self, txn: DomainTxn, namespace: str, name: str) -> None:
         txn.delete(holder_key(self.domain, namespace, name))
-        self._grant_next(txn, namespace, name)
+        self._grant_first(txn, namespace, name)
 
-    def _grant_next(self, txn: DomainTxn, namespace: str, name: str) -> KeyValue | None:
-        """Grant the first waiter unless somebody holds; gives who holds then."""
-        held = txn.get(holder_key(self.domain, namespace, name))
-        if held is not None:
-            return held
-        start, end = systemkey.children(namespace, self.domain, "waiter", name)
+    def _grant_first(self, txn: DomainTxn, namespace: str, name: str) -> KeyValue | None:
+        """Grant what nobody holds to the first waiter, if there is one; gives who holds then."""
+        start, end = queue_range(self.domain, namespace, name)
         first = txn.scan(start, end, limit=1)
         if not first:
             return None

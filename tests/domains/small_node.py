@@ -50,6 +50,7 @@ class SmallNode:
     name = "small"
     is_stopping = False
     failure = None
+    peer_credentials = None
 
     def __init__(self) -> None:
         self.config = Config()
@@ -57,7 +58,9 @@ class SmallNode:
         self.keyspace = self.machine.keyspace
         self.hub = WatchHub(self.keyspace.log, self.keyspace.compact_revision)
         self.clock_ms = 1_000_000
-        self.group = SimpleNamespace(absence=SimpleNamespace(told=[]))
+        self.group = SimpleNamespace(
+            absence=SimpleNamespace(told=[]), standings=SimpleNamespace(status=None)
+        )
         self.on_tick: list[Callable[[], None]] = []
         self.refusal: CoordinatorError | None = None
         """What reads are refused with."""
