@@ -30,6 +30,7 @@ from coordinator.api.feed import Feed
 from coordinator.api.http import answer_error, answer_schemas
 from coordinator.api.identity import Identity
 from coordinator.api.limits import Limits, limits_of
+from coordinator.api.listing import Listing
 from coordinator.api.pages import Pages, page_folder
 from coordinator.api.registry import DomainApi
 from coordinator.api.serving import Census, Serving
@@ -70,6 +71,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     config = node.config
     limits = limits or limits_of(config)
     census = Census(limits)
+    listing = Listing()
     identity = Identity(node)
     feed = Feed(node, census)
     groups = [
@@ -78,6 +80,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
         sessions.operations(),
         cluster.operations(feed.status),
         feed.operations(),
+        listing.operations(),
         operating.operations(),
         auth.operations(identity),
         audit.operations(tuple(domain.domain.name for domain in domains)),
@@ -86,6 +89,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     dispatcher = Dispatcher(node, groups, limits)
     feed.count(dispatcher)
     serving = Serving(node, dispatcher, config, limits, census, identity)
+    listing.connections = serving.connections
     backups = maintenance.Backups(node)
     etcd = Entry(serving, backups, identity)
     serving.http2 = etcd.http2

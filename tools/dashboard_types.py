@@ -82,6 +82,7 @@ ANSWERS: Final[dict[type[Any], type[Any]]] = {
     cluster.Hello: cluster.HelloResult,
     cluster.ClusterStatus: cluster.ClusterStatusResult,
     cluster.ClusterMembers: cluster.ClusterMembersResult,
+    cluster.StreamList: cluster.StreamListResult,
     cluster.MemberAdd: cluster.MemberChangeResult,
     cluster.MemberRemove: cluster.MemberChangeResult,
     cluster.MemberPromote: cluster.MemberChangeResult,

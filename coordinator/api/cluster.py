@@ -41,6 +41,8 @@ from coordinator_sdk.protocol.cluster import (
     MemberRemove,
     MemberUpdate,
     Ping,
+    StreamList,
+    StreamListResult,
 )
 
 if TYPE_CHECKING:
@@ -218,6 +220,13 @@ def routes() -> Routes:
         (ClusterSample,),
         summary="Watch how all members stand",
         exclude=(),
+    )
+    made.add(
+        "GET",
+        "/cluster/streams",
+        StreamList,
+        StreamListResult,
+        summary="List the streams that this member serves",
     )
     made.add(
         "GET", "/cluster/members", ClusterMembers, ClusterMembersResult, summary="List the members"

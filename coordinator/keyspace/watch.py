@@ -472,6 +472,7 @@ class WatchHub:
                 watcher.state,
                 watcher.next_revision,
                 max(self.revision + 1 - watcher.next_revision, 0),
+                watcher.sink,
             )
             for watcher in self._all()
             if watcher.state is not State.SYNCED

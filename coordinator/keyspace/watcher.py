@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -251,6 +251,7 @@ class Lag(Struct, frozen=True):
     next_revision: int
     behind: int
     """How many published revisions it has not got."""
+    sink: Any = None
 
 
 class LocalSink:

@@ -324,6 +324,7 @@ CORE_RULES: dict[type[Any], Rule] = {
     cluster.ClusterStatus: _CLUSTER_READ,
     cluster.ClusterMembers: _CLUSTER_READ,
     cluster.ClusterWatch: _CLUSTER_READ,
+    cluster.StreamList: _CLUSTER_READ,
     cluster.MemberAdd: _CLUSTER_ADMIN,
     cluster.MemberRemove: _CLUSTER_ADMIN,
     cluster.MemberPromote: _CLUSTER_ADMIN,

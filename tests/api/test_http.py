@@ -211,7 +211,7 @@ async def test_health(member: Running) -> None:
     verbose = (await member.ask("GET", "/readyz?verbose")).body
     assert b"[+]leader ok\n" in verbose
     version = (await member.ask("GET", "/version")).json
-    assert set(version) == {"etcdserver", "etcdcluster", "coordinator"}
+    assert set(version) == {"etcdserver", "etcdcluster"}
 
 
 async def test_metrics(member: Running) -> None:
@@ -265,7 +265,7 @@ async def test_every_operation_has_a_route(member: Running) -> None:
     missing = {tag for tag in tags - ONLY_WEB_SOCKET if tag.replace(".", "_") not in names}
     assert missing == set()
     core = {"kv", "leases", "sessions", "cluster", "members", "watch", "stream", "hello", "ping"}
-    core |= {"auth", "users", "roles", "api_keys"}
+    core |= {"auth", "users", "roles", "api_keys", "alarms"}
     known = {str(kind.__struct_config__.tag) for kind in REQUESTS}
     assert {tag for tag in known if tag.split(".")[0] in core} == tags
 

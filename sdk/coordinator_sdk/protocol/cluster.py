@@ -213,12 +213,64 @@ class ClusterSample(Struct, array_like=True):
     members: list[MemberStanding]
 
 
+class StreamList(Struct, array_like=True, tag="cluster.streams"):
+    """List the streams that this member serves over WebSockets: watches, subscriptions, followers.
+
+    At most ``limit`` of them, those that are the furthest behind first.
+    """
+
+    limit: int = 1000
+
+
+class StreamInfo(Struct, array_like=True):
+    """A stream of a client.
+
+    Attributes:
+        peer: The address of the client.
+        user: Who it is; empty while authentication is off.
+        client: Its id.
+        operation: What opened it, such as ``watch.create``.
+        space: Of a watch: 0 for user keys, 1 for system keys.
+        key: Of a watch: where its range begins.
+        range_end: Of a watch: where it ends.
+        namespace: Of a domain's stream.
+        name: Of a domain's stream: the lock, the service, the pattern of topics, the election.
+        state: Of a watch: ``synced``, ``waiting`` for a revision to come, ``ready`` to be fed,
+            ``blocked`` without credit, ``stalled`` by a client that does not read.
+        lag: Of a watch: published revisions that it has not got.
+    """
+
+    peer: str
+    user: str
+    client: Id
+    operation: str
+    space: int = 0
+    key: bytes = b""
+    range_end: bytes = b""
+    namespace: str = ""
+    name: str = ""
+    state: str = "synced"
+    lag: int = 0
+
+
+class StreamListResult(Struct, array_like=True):
+    """Answer to `StreamList`.
+
+    ``total``: how many there are; ``others``: watches of gRPC clients and of the member itself.
+    """
+
+    streams: list[StreamInfo]
+    total: int = 0
+    others: int = 0
+
+
 REQUESTS = (
     Hello,
     Ping,
     ClusterStatus,
     ClusterMembers,
     ClusterWatch,
+    StreamList,
     MemberAdd,
     MemberRemove,
     MemberPromote,

@@ -962,6 +962,31 @@ export interface SessionOpenResult {
   ttl_ms: number;
 }
 
+export interface StreamInfo {
+  peer: string;
+  user: string;
+  client: Id;
+  operation: string;
+  space: number;
+  key: Bytes;
+  range_end: Bytes;
+  namespace: string;
+  name: string;
+  state: string;
+  lag: number;
+}
+
+export interface StreamList {
+  tag?: "cluster.streams";
+  limit?: number;
+}
+
+export interface StreamListResult {
+  streams: StreamInfo[];
+  total: number;
+  others: number;
+}
+
 export interface SubscriptionInfo {
   namespace: string;
   pattern: string;
@@ -1265,6 +1290,7 @@ export interface Calls {
   "ping": [Ping, null];
   "cluster.status": [ClusterStatus, ClusterStatusResult];
   "cluster.members": [ClusterMembers, ClusterMembersResult];
+  "cluster.streams": [StreamList, StreamListResult];
   "members.add": [MemberAdd, MemberChangeResult];
   "members.remove": [MemberRemove, MemberChangeResult];
   "members.promote": [MemberPromote, MemberChangeResult];
@@ -1367,6 +1393,7 @@ export const OPERATIONS: Record<string, [string, string]> = {
   "cluster.status": ["ClusterStatus", "ClusterStatusResult"],
   "cluster.members": ["ClusterMembers", "ClusterMembersResult"],
   "cluster.watch": ["ClusterWatch", "ClusterSample"],
+  "cluster.streams": ["StreamList", "StreamListResult"],
   "members.add": ["MemberAdd", "MemberChangeResult"],
   "members.remove": ["MemberRemove", "MemberChangeResult"],
   "members.promote": ["MemberPromote", "MemberChangeResult"],
@@ -1542,6 +1569,9 @@ export const FIELDS: Record<string, string> = {
   SessionListResult: "sessions:SessionInfo",
   SessionOpen: "#sessions.open ttl_ms session=\"0000000000000000\" application=\"\" host=\"\" pid=0 metadata={}",
   SessionOpenResult: "session ttl_ms",
+  StreamInfo: "peer user client operation space=0 key=\"\" range_end=\"\" namespace=\"\" name=\"\" state=\"synced\" lag=0",
+  StreamList: "#cluster.streams limit=1000",
+  StreamListResult: "streams:StreamInfo total=0 others=0",
   SubscriptionInfo: "namespace pattern name session peer positions lag",
   TicketState: "ticket state token=0 position=0 reason=\"\"",
   TopicCreate: "#topics.create namespace topic retention:Retention=null",
