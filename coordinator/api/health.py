@@ -127,6 +127,16 @@ def register(metrics: Metrics, serving: Serving) -> None:
     gauge("coordinator_raft_term", "Term.", lambda: node.term)
     gauge("coordinator_connections", "Open connections.", lambda: census.connections)
     counter("coordinator_connections_refused_total", "Refused ones.", lambda: census.refused)
+    gauge(
+        "coordinator_unfinished_request_bytes",
+        "What clients have sent of requests that are not whole.",
+        lambda: serving.unfinished.held_bytes,
+    )
+    counter(
+        "coordinator_unfinished_requests_dropped_total",
+        "Connections that were ended because that was too much.",
+        lambda: serving.unfinished.dropped,
+    )
     gauge("coordinator_websockets", "Open WebSockets.", lambda: len(serving.websockets))
     gauge(
         "coordinator_requests_in_flight",

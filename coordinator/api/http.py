@@ -29,6 +29,7 @@ from fastapi.routing import APIRoute
 from msgspec import Struct
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from coordinator.api import models
 from coordinator.api.identity import caller_of, check_known
@@ -113,13 +114,15 @@ class JsonRoute(APIRoute):
         async def handle(request: Request) -> Response:
             if not is_open and request.app.state.node.machine.auth.enabled:
                 await check_known(request)
-            if request.method in ("POST", "PUT", "PATCH") and self.body_field is not None:
-                request = _StrictRequest(request.scope, request.receive)
-                await _check_body(request)
             try:
+                if request.method in ("POST", "PUT", "PATCH") and self.body_field is not None:
+                    request = _StrictRequest(request.scope, request.receive)
+                    await _check_body(request)
                 response: Response = await inner(request)
             except (CoordinatorError, HTTPException, ValidationException):
                 raise
+            except ClientDisconnect:
+                return Response()  # It went before its request was whole: nobody reads this.
             except Exception as error:
                 logger.error("a request broke: %r", error, exc_info=error)
                 return answer_error(

@@ -22,6 +22,7 @@ class Limits:
         streams_per_connection: Watches, subscriptions and the like of one connection.
         http_streams: Streams over plain HTTP.
         output_bytes: What a client may leave unread before it is cut off.
+        unfinished_bytes: What all clients together may have sent of requests that are not whole.
         fragments: Parts of one WebSocket message.
         control_frames: WebSocket pings and pongs between two of our own pings.
         ping_s: Pause between our pings.
@@ -44,6 +45,7 @@ class Limits:
     streams_per_connection: int = 10_000
     http_streams: int = 1000
     output_bytes: int = 67_108_864
+    unfinished_bytes: int = 16_777_216
     fragments: int = 1024
     control_frames: int = 128
     ping_s: float = 10.0
@@ -76,6 +78,8 @@ def limits_of(config: Config) -> Limits:
         in_flight=config.max_in_flight,
         streams_per_connection=config.max_streams_per_connection,
         output_bytes=config.max_unread_bytes,
+        # Some requests of the largest size must fit in any case.
+        unfinished_bytes=max(config.max_unfinished_bytes, 4 * config.max_request_bytes),
         ping_s=config.ping_interval / 1000,
         silence_s=config.silence_timeout / 1000,
         header_s=config.header_timeout / 1000,

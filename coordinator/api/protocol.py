@@ -80,6 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
+        self._forget_body()
         self._expect_nothing()
         self._unset_keepalive_if_required()
         if self._stall is not None:
@@ -247,7 +248,19 @@ class HttpProtocol(HttpToolsProtocol):
         if self._body_bytes > self._limits.text_bytes:
             self._refusal = self._body_too_large()
             raise self._refusal[0]
+        self._serving.unfinished.hold(self, self._address, self._body_bytes)
+        if self._is_refused:
+            return
         super().on_body(body)
+
+    def give_up(self, error: Exhausted) -> None:
+        """Make room: too much is held of bodies that do not come whole."""
+        self._refuse(error)
+
+    def _forget_body(self) -> None:
+        if self._body_bytes:
+            self._body_bytes = 0
+            self._serving.unfinished.hold(self, self._address, 0)
 
     def _body_too_large(self) -> tuple[CoordinatorError, int]:
         error = RequestTooLarge(
@@ -258,6 +271,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is here."""
         self._is_amid = False
+        self._forget_body()
         self._expect_nothing()
         super().on_message_complete()
 
@@ -265,6 +279,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: CoordinatorError, status: int | None = None) -> None:
         """Answer with an error, unless an answer is under way, and close."""
+        self._forget_body()
         self._expect_nothing()
         if self._is_refused or self.transport.is_closing():
             return
@@ -272,6 +287,7 @@ class HttpProtocol(HttpToolsProtocol):
         is_under_way = cycle is not None and not cycle.response_complete
         if cycle is not None and is_under_way:
             cycle.disconnected = True
+            cycle.body = bytearray()
             cycle.message_event.set()
         if cycle is None or not is_under_way or not cycle.response_started:
             self.transport.write(raw_answer(error, status or error.http_status))

@@ -9,6 +9,7 @@ from coordinator.api.gate import Gate, is_this_machine
 from coordinator.api.identity import Identity
 from coordinator.api.limits import Limits
 from coordinator.api.recheck import Recheck
+from coordinator.api.unfinished import UnfinishedRequests
 from coordinator.config import Config
 from coordinator_sdk.errors import CoordinatorError, Exhausted, NoLeader, Stopping
 from coordinator_sdk.protocol.codec import CODECS, RequestDecoder
@@ -82,6 +83,7 @@ class Serving:
         decoders: Frame decoders by subprotocol.
         websockets: Every WebSocket, as keys.
         http_streams: Every stream over HTTP, as keys.
+        unfinished: What they hold of requests to come.
         credentials: What the client port shows and accepts, if it speaks TLS.
         http2: Makes the protocol of a connection that begins with HTTP/2's preface, of the set
             in which the server keeps its connections; None if it is not spoken.
@@ -107,6 +109,7 @@ class Serving:
         }
         self.websockets: dict[WebSocketConnection, None] = {}
         self.http_streams: dict[StreamedAnswer, None] = {}
+        self.unfinished = UnfinishedRequests(limits.unfinished_bytes)
         self.credentials: list[Credentials] = []
         self.http2: Callable[[set[Any]], asyncio.Protocol] | None = None
         node.group.absence.told.append(self._send_away)

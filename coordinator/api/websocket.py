@@ -71,7 +71,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
         self._stalled_at = self._size = self._members = 0
         self._timer: asyncio.TimerHandle | None = None
         self._backlog: deque[Request[Any]] = deque()
-        self._is_paused = False
+        self._is_paused = self._is_unfinished = False
         self._deferred: deque[Callable[[], None]] = deque()
         self._items: list[bytes] = []
 
@@ -92,6 +92,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
         """Let go of everything."""
         self._serving.websockets.pop(self, None)
         self._serving.census.leave(self._address)
+        self._forget_parts()
         if self._timer is not None:
             self._timer.cancel()
         self._backlog.clear()
@@ -233,6 +234,21 @@ class WebSocketConnection(asyncio.Protocol, Connection):
             del self._buffer[:used]
         elif used < len(data):
             self._buffer += data[used:]
+        if self._buffer or self._fragments or self._is_unfinished:
+            held = len(self._buffer) + sum(map(len, self._fragments or ()))
+            self._is_unfinished = held > 0
+            self._serving.unfinished.hold(self, self._address, held)
+
+    def give_up(self, error: Exhausted) -> None:
+        """Make room: too much is held of messages that do not come whole."""
+        self._forget_parts()
+        self._items.append(self.codec.encode_closing(error))
+        self._fail_core(CloseCode.TRY_AGAIN_LATER, error.message)
+
+    def _forget_parts(self) -> None:
+        self._buffer.clear()
+        self._fragments = None
+        self._serving.unfinished.hold(self, self._address, 0)
 
     def _take_frames(self, data: bytes | bytearray) -> int:
         """Serve every whole frame; give the number of bytes used."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from coordinator.node.node import Node
 
+M_MMAP_THRESHOLD = -3
+"""What glibc calls it, in ``malloc.h``."""
+LARGE_BLOCK_BYTES = 131_072
 _BEGAN = time.monotonic()
 logger = logging.getLogger("coordinator")
 PROGRAM = "coordinator"
@@ -188,6 +192,7 @@ def serve(config: Config, announce: Callable[[Config, Node], None] | None = None
     _configure_logging(config.log_level)
     for warning in auth_rules.warnings(config):
         logger.warning("%s", warning)
+    _tune_allocator()
     gc.disable()  # What is loaded now stays; looking for garbage in it only costs time.
     from coordinator.api.server import CannotListen
     from coordinator.node.bootstrap import CannotJoin
@@ -318,6 +323,16 @@ def _tune_collector() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     gc.enable()
+
+
+def _tune_allocator() -> None:
+    """Give large blocks back to the system at once, where the C library is one that keeps them.
+
+    By default glibc learns from large blocks to keep larger ones. What clients send of requests
+    that never come whole would leave it with many times as much memory as is in use.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def _announce(config: Config, node: Node) -> None:

@@ -117,6 +117,9 @@ class Config:
         10_000, "Watches and subscriptions of a connection.", _LIMITS, count
     )
     max_unread_bytes: int = _flag(64 << 20, "What a client may leave unread.", _LIMITS, size_bytes)
+    max_unfinished_bytes: int = _flag(
+        16 << 20, "What clients may have sent of requests to come.", _LIMITS, size_bytes
+    )
     header_timeout: int = _flag(10_000, "For HTTP headers.", _LIMITS, duration_ms)
     body_timeout: int = _flag(30_000, "For HTTP bodies.", _LIMITS, duration_ms)
     keep_alive_timeout: int = _flag(75_000, "Between HTTP requests.", _LIMITS, duration_ms)

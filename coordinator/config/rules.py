@@ -85,6 +85,7 @@ _RANGES = {
     "max_in_flight": (1, 65_536),
     "max_streams_per_connection": (1, 1_000_000),
     "max_unread_bytes": (1 << 20, 1 << 40),
+    "max_unfinished_bytes": (1 << 20, 1 << 40),
     "header_timeout": (100, 600_000),
     "body_timeout": (100, 3_600_000),
     "keep_alive_timeout": (100, 86_400_000),

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.drill.attacks import (
+    fragments,
+    large_bodies,
+    large_headers,
+    smuggling,
+    wrong_frames,
+)
 from tests.drill.disks import LoopDisk, open_disk
 from tests.drill.failover import failover
+from tests.drill.fuzz import GROWTH_MIB_MAX, fuzz
 from tests.drill.partition import partition
 from tests.drill.powercut import powercut
 
@@ -83,3 +91,17 @@ async def test_a_leader_that_is_cut_off_answers_nothing(tmp_path: Path):
     assert report["read_from_the_minority"] == 0
     assert report["violations"] == []
     assert report["pinned_reads"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(120)
+async def test_nonsense_is_refused_and_costs_little(tmp_path: Path):
+    """Requests that never come whole, and frames against the rules, cost less memory than allowed,
+    bring the member into no disorder, and leave other clients served."""
+    report = await fuzz(tmp_path, (large_bodies, large_headers, smuggling, wrong_frames, fragments))
+    assert report["growth_mib"] < GROWTH_MIB_MAX
+    assert report["broken"] == []
+    assert 500 not in report["statuses"]
+    assert report["observer"]["problems"] == []
+    assert min(report["observer"]["requests"].values()) > 0
