@@ -308,6 +308,8 @@ def test_tls_as_with_etcdctl(forked: Forked, tmp_path: Path) -> None:
         assert forked.run(url, "auth", "whoami", more=more) == who
         skipping = forked.run(bare, "--insecure-skip-tls-verify", *mine, "auth", "whoami")
         assert skipping == who
+        saved = forked.run(bare, ca, *mine, "snapshot", "save", str(tmp_path / "backup.db"))
+        assert (saved[0], (tmp_path / "backup.db").exists()) == (0, True), saved
         code, _, err = forked.run(bare, stranger, *mine, "auth", "whoami")
         assert code == 2
         assert err.startswith(f"Error: {url} shows a certificate of somebody this client")

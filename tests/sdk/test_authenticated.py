@@ -18,7 +18,7 @@ from coordinator_sdk import (
     Unauthenticated,
     sync,
 )
-from coordinator_sdk.testing import CoordinatorProcess, running
+from coordinator_sdk.testing import CoordinatorProcess, running, running_cluster
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
@@ -198,6 +198,25 @@ async def test_authentication_is_turned_on_under_its_clients() -> None:
                 await admin.kv.put("k")
             await client.auth.disable()
             await admin.kv.put("k")
+
+
+@pytest.mark.slow
+async def test_another_member_believes_the_same_token() -> None:
+    """A client whose member is killed goes on at another one, with its lock, watch and token."""
+    options = ["--password-cost", "10"]
+    with running_cluster(options=options) as cluster:
+        async with Client(cluster.url) as client:
+            await client.auth.init(SECRET)
+        async with Client(cluster.url, auth=ROOT) as client:
+            token = await client.auth.token()
+            async with client.locks.lock("l", ttl=15) as lock, client.kv.watch("k") as watch:
+                for number in range(2):
+                    await client.kv.put("k", str(number), guard=lock)
+                    assert (await anext(watch)).kv.value == str(number).encode()
+                    if not number:
+                        next(one for one in cluster.members if one.url == client.endpoint).kill()
+            assert (await client.auth.whoami()).user == "root"
+            assert await client.auth.token() == token
 
 
 async def test_everything_about_users_without_await(server: CoordinatorProcess) -> None:

@@ -156,6 +156,17 @@ async def test_a_failed_renewal_is_tried_again(guarded: FakeServer) -> None:
     assert len(guarded.members) == 1
 
 
+async def test_a_proof_that_is_asked_for_may_take_some_tries(guarded: FakeServer) -> None:
+    """Calls that wait for a proof go on waiting while there are too many logins."""
+    gate = gate_of(guarded)
+    async with Client(guarded.url, auth=ADA, retry=FAST) as client:
+        gate.refuse = crowded(gate, 4)
+        gate.tokens.clear()
+        assert (await client.kv.put("a")).revision == 2
+    assert gate.proofs["Login"] == 4
+    assert len(guarded.members) == 1
+
+
 async def test_a_crowded_member_is_waited_for(guarded: FakeServer) -> None:
     """While there are too many logins, a client that connects tries again."""
     gate = gate_of(guarded)
