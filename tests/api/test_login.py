@@ -7,15 +7,18 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
+from coordinator.credentials.keys import private_key
 from coordinator_sdk.protocol import auth
 from coordinator_sdk.protocol.auth import Login, LoginResult, Reauthenticate
 from coordinator_sdk.protocol.frames import Failure, Result
 from coordinator_sdk.protocol.kv import Put, Range, Watch
 from tests.api.member import until
 from tests.api.users import KEYS, PASSWORD, Guarded, guarded
+from tests.credentials.keys import private_pem, rsa_key, token, written
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -267,3 +270,40 @@ async def test_disabling_and_enabling(tmp_path_factory: pytest.TempPathFactory) 
         await until(lambda: made.member.node.machine.auth.enabled)
         assert (await made.ask("GET", "/v1/users", token="")).status == 401
         assert (await made.ask("GET", "/v1/users")).status == 200
+
+
+# ---------------------------------------------------------------- too often, and from elsewhere
+
+
+async def test_who_fails_too_often_waits(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An address that fails too often is told to wait, whatever it tries then; tokens still do."""
+    async with guarded(tmp_path_factory.mktemp("often")) as made:
+        answers = [await made.login(f"user {number}", "wrong") for number in range(25)]
+        statuses = [one.status for one in answers]
+        assert set(statuses) == {401, 429}
+        assert statuses[:20] == [401] * 20
+        late = await made.login("root")
+        assert late.status == 429
+        assert int(late.headers["retry-after"]) >= 1
+        assert late.error["details"]["limit"] == "logins"
+        assert (await made.ask("GET", "/v1/users")).status == 200
+
+
+async def test_a_user_of_an_outside_issuer(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A token of an outside issuer is shown like any other; its user has the roles given here."""
+    public = private_key(private_pem(rsa_key()), "RS256").public
+    assert public is not None
+    keys = tmp_path_factory.mktemp("keys")
+    file = written(keys, "jwks.json", msgspec.json.encode({"keys": [public]}))
+    settings = {"oidc_issuer": "https://id", "oidc_audience": "us", "oidc_jwks_file": file}
+    async with guarded(tmp_path_factory.mktemp("outside"), **settings) as made:
+        await made.add_user("7", KEYS, password="", no_password=True)
+        now = int(time.time())
+        claims = {"iss": "https://id", "aud": "us", "sub": "7", "iat": now, "exp": now + 60}
+        text = token({"alg": "RS256", "kid": public["kid"]}, claims, rsa_key())
+        assert (await made.ask("PUT", "/v1/kv/app/a", b"1", token=text)).status == 200
+        assert (await made.ask("PUT", "/v1/kv/other", b"1", token=text)).status == 403
+        stranger = token({"alg": "RS256", "kid": public["kid"]}, claims | {"sub": "8"}, rsa_key())
+        assert (await made.ask("PUT", "/v1/kv/app/a", b"1", token=stranger)).status == 403
+        assert (await made.ask("DELETE", "/v1/users/7")).status == 200
+        assert (await made.ask("PUT", "/v1/kv/app/a", b"1", token=text)).status == 403
