@@ -45,7 +45,7 @@ class Limits:
     streams_per_connection: int = 10_000
     http_streams: int = 1000
     output_bytes: int = 67_108_864
-    unfinished_bytes: int = 16_777_216
+    unfinished_bytes: int = 12_582_912
     fragments: int = 1024
     control_frames: int = 128
     ping_s: float = 10.0

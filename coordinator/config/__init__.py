@@ -118,7 +118,7 @@ class Config:
     )
     max_unread_bytes: int = _flag(64 << 20, "What a client may leave unread.", _LIMITS, size_bytes)
     max_unfinished_bytes: int = _flag(
-        16 << 20, "What clients may have sent of requests to come.", _LIMITS, size_bytes
+        12 << 20, "What clients may have sent of requests to come.", _LIMITS, size_bytes
     )
     header_timeout: int = _flag(10_000, "For HTTP headers.", _LIMITS, duration_ms)
     body_timeout: int = _flag(30_000, "For HTTP bodies.", _LIMITS, duration_ms)

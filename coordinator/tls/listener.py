@@ -25,6 +25,8 @@ HANDSHAKE: Final = b"\x16"
 _ACCEPTED_AT_ONCE: Final = 64
 _PAUSE_S: Final = 0.5
 """How long nobody is accepted after the system has run out of something."""
+_LAST_WORDS_S: Final = 1.0
+"""How long one who is not let in may take to read why."""
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -233,3 +235,5 @@ class _Admission(asyncio.Protocol):
         if connection.selected_alpn_protocol() != "h2":
             made.write(listener.refuse(problem))
         made.close()
+        # TLS would wait for the other end to close as well.
+        asyncio.get_running_loop().call_later(_LAST_WORDS_S, made.abort)
