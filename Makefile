@@ -74,6 +74,10 @@ test-full: $(DEV_STAMP) dashboard-if-possible ## All tests, also repeated kills,
 compat: $(DEV_STAMP) ## What etcd's users have, against members of this program: ARGS=
 	@$(BIN)/python -m pytest tests/compat tests/etcd $(ARGS)
 
+.PHONY: compat-clients
+compat-clients: ## Environments with other people's clients of etcd, for `make compat`
+	@sh tools/compat_clients.sh .data/compat-clients
+
 .PHONY: check
 check: $(DEV_STAMP) ## Lint, formatting, types, import rules, shape
 	@$(BIN)/ruff check

@@ -72,9 +72,14 @@ async def readyz(request: Request, verbose: str | None = None) -> Response:
 
 @router.get("/version", summary="Versions", operation_id="version")
 async def version(request: Request) -> Response:
-    """Tell this program's version, and the version of etcd that it behaves like."""
+    """Tell the version of etcd that it behaves like; this program's is in a header.
+
+    Some of etcd's clients do without a member whose answer has one more field.
+    """
     cluster = ETCD_VERSION.rpartition(".")[0] + ".0"
-    return _json({"etcdserver": ETCD_VERSION, "etcdcluster": cluster, "coordinator": __version__})
+    answer = _json({"etcdserver": ETCD_VERSION, "etcdcluster": cluster})
+    answer.headers["coordinator-version"] = __version__
+    return answer
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", operation_id="metrics")

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from coordinator import __version__
+from coordinator.cli import import_etcd
 from coordinator.config import Config, ConfigError, auth_rules, resolve, setting_fields, shown
 
 if TYPE_CHECKING:
@@ -71,6 +72,15 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     migrate.add_argument("--data-dir", default="default.coordinator", metavar="DIR")
+    bring = commands.add_parser(
+        "import-etcd",
+        help="copy a live etcd into a backup",
+        description="Read the keys, leases, users and roles of a live etcd, and write a backup of "
+        "them, which `coordctl snapshot restore` makes a data directory of. It begins above the "
+        "revision of etcd. Passwords are not copied.",
+        allow_abbrev=False,
+    )
+    import_etcd.add_arguments(bring)
     config = commands.add_parser("config", help="show the configuration", allow_abbrev=False)
     actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
     show = actions.add_parser(
@@ -123,6 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "migrate":
             return _migrate(arguments.data_dir)
+        if arguments.command == "import-etcd":
+            return import_etcd.run(arguments)
         config = _resolve(arguments, os.environ)
         if arguments.command == "config":
             return _show(config, arguments.origin)

@@ -177,7 +177,7 @@ def raised_alarms(node: Node) -> list[tuple[int, str]]:
     """Give the alarms that are raised, with their members; that of the quota is this one's."""
     found = list(node.machine.alarms)
     own = node.member_id
-    if "NOSPACE" in node.alarms() and (own, "NOSPACE") not in found:
+    if "NOSPACE" in node.alarms() and all(name != "NOSPACE" for _, name in found):
         found.append((own, "NOSPACE"))
     return sorted(one for one in found if one[1] in _ALARMS)
 
