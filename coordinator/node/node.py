@@ -14,6 +14,7 @@ from coordinator.keyspace.watch import WatchHub
 from coordinator.node.boot import Booted, boot
 from coordinator.node.chores import Housekeeping, Retention
 from coordinator.node.feeding import Feeding
+from coordinator.node.freshness import Freshness
 from coordinator.node.group import Group
 from coordinator.node.loop import TurnLoop
 from coordinator.node.membership import publication
@@ -95,8 +96,7 @@ class Node:
         Raises:
             StorageError: The data directory can't be used; the message says what to do.
         """
-        network = self._surroundings.open_network(self.config)
-        self._network = network
+        self._network = network = self._surroundings.open_network(self.config)
         booted = await boot(
             self.config, self._domains, self._surroundings, self._publish, network.inquire
         )
@@ -115,6 +115,7 @@ class Node:
         self._persistence = Persistence(
             booted, entries_kept=self.config.snapshot_count, on_failure=self._fail
         )
+        self._freshness = Freshness(self.replica, self._surroundings)
         self._feeding = Feeding(
             self.hub,
             self._persistence,
@@ -312,16 +313,17 @@ class Node:
                 with the error that prevents it. The state is that of a whole entry.
             min_revision: At least this revision.
             serializable: Whether any state will do that is as new as ``min_revision``.
-            max_staleness_ms: How old the state may be; 0 means linearizable.
+            max_staleness_ms: With ``serializable``, how old it may be; 0 for any age.
         """
+        is_fresh = serializable and self._freshness.is_within(max_staleness_ms)
         if self.is_stopping:
             done(Stopping("the member is shutting down"))
-        elif serializable and self.revision >= min_revision:
+        elif is_fresh and self.revision >= min_revision:
             done(None)
         elif self.group.absence.is_long:
             done(self.group.absence.error)
         else:
-            self.replica.read(done)
+            (self._freshness if max_staleness_ms else self.replica).read(done)
             self._loop.schedule()
 
     def keepalive(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from coordinator_sdk import Client
 from coordinator_sdk.errors import NoLeader
 from coordinator_sdk.protocol.cluster import Hello
-from coordinator_sdk.protocol.frames import Failure
+from coordinator_sdk.protocol.frames import Closing, Failure
+from coordinator_sdk.protocol.kv import Range, RangeResult
 from tests.api.member import until
 from tests.api.together import NAMES, together
 
@@ -62,3 +65,23 @@ async def test_a_member_without_a_leader(tmp_path: Path):
         assert (await member.ask("PUT", "/v1/kv/a", b"3")).status == 200
         async with member.web_socket():
             assert member.serving.websockets
+
+
+async def test_an_age_is_kept_to(tmp_path: Path):
+    """A member that has lost the others answers serializable reads with an age only as long as it
+    can know that its state is no older."""
+    async with together(tmp_path) as cluster, asyncio.timeout(30):
+        name = cluster.follower()
+        member = cluster.members[name]
+        await member.ask("PUT", "/v1/kv/a", b"1")
+        async with member.web_socket() as socket:
+            read = Range(b"a", serializable=True, max_staleness_ms=3_600_000)
+            assert await socket.call(read, RangeResult)
+            cluster.cut_off(name)
+            assert await socket.call(read, RangeResult)
+            await socket.send(Range(b"a", serializable=True, max_staleness_ms=1))
+            told = []
+            with suppress(ConnectionClosed):
+                while True:
+                    told.append(await socket.item())
+            assert [type(one) for one in told] == [Closing]
