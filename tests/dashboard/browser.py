@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -74,10 +75,14 @@ class Tab:
         self, panel: str = "overview", *parts: str, query: str = "", filters: str = ""
     ) -> None:
         """Open a page and wait for the connection."""
-        path = "/".join([panel, *(_quoted(part) for part in parts)])
         self.page.goto("about:blank")
-        self.page.goto(f"{self.url}/{query}#/{path}{filters}")
+        self.page.goto(f"{self.url}/{query}{_fragment(panel, *parts)}{filters}")
         self.is_live()
+
+    def go(self, panel: str, *parts: str, filters: str = "") -> None:
+        """Go to another page, as a link does."""
+        self.page.evaluate("(to) => { location.hash = to; }", _fragment(panel, *parts) + filters)
+        expect(self.page.locator(f"main[data-panel='{panel}']")).to_be_visible()
 
     def is_live(self) -> None:
         """Wait until it is connected."""
@@ -115,10 +120,8 @@ class Tab:
         ]
 
 
-def _quoted(part: str) -> str:
-    from urllib.parse import quote
-
-    return quote(part, safe="")
+def _fragment(*parts: str) -> str:
+    return "#/" + "/".join(quote(part, safe="") for part in parts)
 
 
 @contextmanager

@@ -72,6 +72,7 @@ def filled(client: Client) -> Iterator[Contents]:
         stack.enter_context(client.elections.lead(HOSTILE, value=HOSTILE.encode()))
         for number in range(5):
             client.topics.publish("orders.created", f'{{"id": {number}}}'.encode())
+        client.leases.grant(600)
         yield Contents(lock, client.kv.range("raw").revision)
         lock.release()
         waiting.join(10)

@@ -39,7 +39,7 @@ def test_a_change_shows_by_itself(tab: Tab, client: Client) -> None:
     written = client.kv.put("greeting", b"hello")
     tab.shows("greeting", "created, 5 bytes")
     expect(tab.fact("revision")).not_to_have_text("0")
-    tab.open("locks")
+    tab.go("locks")
     tab.shows("nightly", "deployer", "second", "Reason: release")
     with client.locks.lock("brief", owner="somebody") as lock:
         tab.shows("brief", "somebody", f"{lock.token:,}")
@@ -62,8 +62,9 @@ def test_the_past_is_read_as_it_was(tab: Tab, client: Client, contents: Contents
 
 def test_hostile_names_are_only_text(tab: Tab) -> None:
     """Names with markup are shown as they are, and run nothing."""
-    for panel in ("overview", "locks"):
-        tab.open(panel)
+    tab.open()
+    for panel in ("overview", "locks", "services", "elections"):
+        tab.go(panel)
         tab.shows(HOSTILE)
         assert tab.page.locator("main img").count() == 0
 
@@ -73,8 +74,9 @@ def test_looking_writes_nothing(tab: Tab, client: Client) -> None:
     tab.open()
     before = client.kv.range("nothing").revision
     sample = tab.page.locator('[data-role="leader"]')
-    for panel in ("locks", "overview"):
-        tab.open(panel)
+    for panel in ("locks", "keys", "services", "topics", "overview"):
+        tab.go(panel)
+        expect(tab.content.locator("h1")).to_be_visible()
     expect(sample).to_be_visible()
     assert client.kv.range("nothing").revision == before
 
