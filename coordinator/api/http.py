@@ -45,6 +45,8 @@ logger = logging.getLogger("coordinator.api")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 JSON_TYPE = "application/json"
+NO_GUESSING = {"x-content-type-options": "nosniff"}
+"""A browser takes an answer for JSON, whatever names and values in it look like."""
 DEFAULT_NAMESPACE = "default"
 
 ALWAYS: tuple[type[CoordinatorError], ...] = (
@@ -164,7 +166,7 @@ def answer_json(
 ) -> Response:
     """Answer with a struct as JSON; the headers tell who answers and where it stands."""
     plain = models.to_json(result) if isinstance(result, Struct) else dict(result or {})
-    headers = standing(request)
+    headers = standing(request) | NO_GUESSING
     headers["coordinator-revision"] = str(revision)
     return Response(_encode(plain), status, headers, JSON_TYPE)
 
@@ -193,7 +195,9 @@ def error_body(error: CoordinatorError) -> bytes:
 
 def answer_error(error: CoordinatorError) -> Response:
     """Answer with an error."""
-    headers = {"retry-after": "1"} if error.http_status in (429, 503) else None
+    headers = dict(NO_GUESSING)
+    if error.http_status in (429, 503):
+        headers["retry-after"] = str(error.details.get("retry_after_s", 1))
     return Response(error_body(error), error.http_status, headers, JSON_TYPE)
 
 

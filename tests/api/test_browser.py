@@ -174,3 +174,4 @@ async def test_answers_are_no_pages(house: Guarded) -> None:
         answer = await house.ask("GET", target)
         assert answer.status == 404
         assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-content-type-options"] == "nosniff"
