@@ -50,6 +50,8 @@ async def at(context: Context, parser: Parser) -> int | None:
         )
     inner = context_of(found)
     inner.signals, inner.credential = context.signals, context.credential
+    if context.domain:
+        inner.endpoints = context.endpoints
     inner.revision = await _revision(inner, words[0])
     status: int | None = await found.run(inner)
     return status
