@@ -83,6 +83,7 @@ class Connection:
         self.watches = WatchSink(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._expiry: asyncio.TimerHandle | None = None
+        self._owner = ""
 
     # What differs from one kind of connection to the other.
 
@@ -129,7 +130,12 @@ class Connection:
 
     def go_on_as(self, caller: Caller) -> None:
         """Serve somebody else from now on, or the same with more time."""
-        self.caller = caller.greeted(self.caller.client)
+        client = self.caller.client
+        if caller.actor:
+            if self._owner not in ("", caller.actor):
+                client = 0  # The id, and the outcomes under it, are another user's.
+            self._owner = caller.actor
+        self.caller = caller.greeted(client)
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None

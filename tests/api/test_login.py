@@ -116,6 +116,7 @@ async def test_a_websocket_logs_in(house: Guarded) -> None:
         assert refused.code == "permission_denied"
         who = await socket.call(Reauthenticate(house.root), auth.Identity)
         assert (who.user, who.roles) == ("root", ["root"])
+        assert not isinstance(await socket.call(Put(b"other", b"1")), Failure)
         assert (await socket.call(auth.WhoAmI(), auth.Identity)).user == "root"
 
 
