@@ -78,6 +78,10 @@ compat: $(DEV_STAMP) ## What etcd's users have, against members of this program:
 compat-clients: ## Environments with other people's clients of etcd, for `make compat`
 	@sh tools/compat_clients.sh .data/compat-clients
 
+.PHONY: compat-upstream
+compat-upstream: $(DEV_STAMP) ## Run a checked-out suite of aetcd or python-etcd3: DIR=
+	@$(BIN)/python -m tests.compat.upstream $(DIR)
+
 .PHONY: check
 check: $(DEV_STAMP) ## Lint, formatting, types, import rules, shape
 	@$(BIN)/ruff check
