@@ -45,12 +45,11 @@ async def test_bodies_that_never_end_make_room(tmp_path: Path) -> None:
     async with running(tmp_path, limits=few(unfinished_bytes=300_000)) as member:
         unfinished = member.serving.unfinished
         async with member.raw() as first, member.raw() as second:
-            for number, raw in enumerate((first, second), 1):
-                raw.send(
-                    b"PUT /v1/kv/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 200000\r\n\r\n"
-                )
-                raw.send(b"x" * 140_000)
-                await until(lambda most=number * 140_000: unfinished.held_bytes == most)
+            head = b"PUT /v1/kv/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 200000\r\n\r\n"
+            first.send(head + b"x" * 140_000)
+            await until(lambda: unfinished.held_bytes == 140_000)
+            second.send(head + b"x" * 140_000)
+            await until(lambda: unfinished.held_bytes == 280_000)
             answer = await member.ask("PUT", "/v1/kv/b", b"y" * 100_000)
             assert answer.status == 200
             refused = await first.answer("PUT")
