@@ -20,7 +20,7 @@ def add(nouns: Nouns) -> None:
     begin = group.command("init", init, "", "create root with a password, and turn it on")
     begin.add_argument("--generate", action="store_true", help="make a password, and print it once")
     user.add_interactive(begin)
-    begin.set_defaults(before=_ask_for_root)
+    begin.set_defaults(asks_first=_ask_for_root)
     group.command("enable", enable, "", "turn it on")
     group.command("disable", disable, "", "turn it off: everybody may do everything")
     group.command("status", status, "", "tell whether it is on")

@@ -370,9 +370,9 @@ class Context:
 
     def prepare(self) -> None:
         """Ask whatever has to be asked at the terminal, before anything else is under way."""
-        before = getattr(self.flags, "before", None)
-        if before is not None:
-            before(self)
+        asks_first = getattr(self.flags, "asks_first", None)
+        if asks_first is not None:
+            asks_first(self)
         if self.asks_password_of and getattr(self.flags, "connects", True):
             password = credentials.ask("Password: ", sys.stderr)
             if not password:

@@ -24,14 +24,14 @@ def add(nouns: Nouns) -> None:
         metavar="NAME",
         help="a name in certificates that stands for it; may be repeated",
     )
-    new.set_defaults(before=_ask_for_new, hides_args=True)
+    new.set_defaults(asks_first=_ask_for_new, hides_args=True)
     group.command("delete", delete, "<name>", "delete a user and its API keys")
     show = group.command("get", get, "<name>", "tell the roles of a user")
     show.add_argument("--detail", action="store_true", help="also what its roles allow")
     group.command("list", list_all, "", "list the users")
     change = group.command("passwd", passwd, "<name>", "change a password")
     add_interactive(change)
-    change.set_defaults(before=_ask_for_change)
+    change.set_defaults(asks_first=_ask_for_change)
     group.command("grant-role", grant_role, "<name> <role>", "give a user a role")
     group.command("revoke-role", revoke_role, "<name> <role>", "take a role from a user")
 
