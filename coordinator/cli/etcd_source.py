@@ -117,7 +117,7 @@ class Source:
             response = self._connection.getresponse()
             data = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise SourceError(f"{self._url}: {error or type(error).__name__}") from None
+            raise SourceError(f"{self._url}: {str(error) or type(error).__name__}") from None
         if response.status == 404:
             return 404, {}
         try:

@@ -225,7 +225,7 @@ def test_what_is_wrong_is_named(
         (("save", str(tmp_path / "nowhere" / "b.db")), "can't be written: No such file"),
         (("status", str(tmp_path / "nowhere")), "No such file"),
         (("status", str(etcd)), "is a snapshot of etcd"),
-        (("status", path, "-w", "fields"), "use simple, json or table"),
+        (("status", path, "-w", "xml"), "xml"),
         (("restore", path), "needs --data-dir"),
         (("restore", str(etcd), "--data-dir", new), "is a snapshot of etcd"),
         (("restore", path, "--data-dir", str(tmp_path / "full")), "is not empty"),
