@@ -20,6 +20,8 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 REQUIRED = "COORDINATOR_REQUIRE_BROWSER"
 """Set where the browser's tests must not be skipped."""
 PATIENCE_MS = 15_000
+NOISE = ("WebSocket connection to", "net::ERR_CONNECTION_")
+"""What the browser itself says when a member is gone."""
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -67,8 +69,8 @@ class Tab:
         page.on("console", self._console)
 
     def _console(self, message: Any) -> None:
-        # The browser itself notes every attempt to reach a member that is gone.
-        if message.type == "error" and "WebSocket connection to" not in message.text:
+        is_noise = any(words in message.text for words in NOISE)
+        if message.type == "error" and not is_noise:
             self.complaints.append(message.text)
 
     def open(
@@ -134,4 +136,4 @@ def tab_of(browser: Browser, url: str, **options: Any) -> Iterator[Tab]:
         yield made
     finally:
         context.close()
-    assert made.complaints == []
+    assert not made.complaints, made.complaints

@@ -5,6 +5,7 @@ import { place } from "../state/place.svelte";
 
 const KEY = "single-keys";
 const PAIR_MS = 1_200;
+const TYPED_IN = "input:not([type=range], [type=radio], [type=checkbox]), textarea, select";
 
 class Keyboard {
   open = $state<"" | "palette" | "sheet">("");
@@ -44,7 +45,7 @@ class Keyboard {
 }
 
 function isTyping(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && Boolean(target.closest("input, textarea, select"));
+  return target instanceof HTMLElement && Boolean(target.closest(TYPED_IN));
 }
 
 function focus(event: Event, selector: string): void {

@@ -23,6 +23,12 @@ export const panels: Panel[] = Object.values(found)
   .map((module) => module.default)
   .sort((one, other) => one.order - other.order);
 
+/** Fetch all pages: when the member that serves them is gone, it is too late. */
+export async function prefetch(): Promise<void> {
+  for (const panel of panels) await panel.load();
+  document.documentElement.dataset["complete"] = "true";
+}
+
 export function panelOf(name: string): Panel | undefined {
   return panels.find((panel) => panel.name === name);
 }
