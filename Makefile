@@ -79,8 +79,8 @@ compat-clients: ## Environments with other people's clients of etcd, for `make c
 	@sh tools/compat_clients.sh .data/compat-clients
 
 .PHONY: compat-upstream
-compat-upstream: $(DEV_STAMP) ## Run a checked-out suite of aetcd or python-etcd3: DIR=
-	@$(BIN)/python -m tests.compat.upstream $(DIR)
+compat-upstream: $(DEV_STAMP) ## Run a checked-out suite of aetcd or python-etcd3: DIR= ARGS=
+	@$(BIN)/python -m tests.compat.upstream $(DIR) $(ARGS)
 
 .PHONY: check
 check: $(DEV_STAMP) ## Lint, formatting, types, import rules, shape

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from coordinator.api.limits import Limits
@@ -90,11 +90,12 @@ Converse = Callable[[Call], Conversation]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A call that is served, in one of the two ways."""
+    """A call that is served, in one of the two ways; how often it was begun is counted."""
 
     method: Method
     unary: Unary | None = None
     converse: Converse | None = None
+    begun: list[int] = field(default_factory=lambda: [0])
 
 
 def ending(error: BaseException, path: str) -> StatusError:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from coordinator.metrics import by_label
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from coordinator.api.serving import Serving
     from coordinator.etcd.calls import Served
     from coordinator.etcd.gateway import Gateway
+    from coordinator.metrics import Sample
 
 
 class Entry:
@@ -48,6 +51,11 @@ class Entry:
 
         serving = self._serving
         return services(serving.node, serving.limits, self._backups, self._identity)
+
+    def begun(self) -> list[Sample]:
+        """Tell how often each call was begun, as samples of a metric; none before the first."""
+        served: Mapping[str, Served] = self.__dict__.get("served", {})
+        return by_label("grpc_method", {path: one.begun[0] for path, one in served.items()})
 
     def http2(self, connections: set[Any]) -> asyncio.Protocol:
         """Give the protocol of a connection that speaks HTTP/2.

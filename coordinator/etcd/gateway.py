@@ -230,6 +230,7 @@ class Gateway:
     async def _serve(
         self, served: Served, scope: Scope, body: bytes, receive: Receive, send: Send
     ) -> None:
+        served.begun[0] += 1
         call = GatewayCall(served.method.path)
         conversation: Conversation | None = None
         try:

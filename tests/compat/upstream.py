@@ -33,8 +33,8 @@ def counted(printed: str) -> dict[str, int]:
     return {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", line)}
 
 
-async def suite(folder: Path, clients: Path) -> int:
-    """Run the suite of a checkout; gives the exit status."""
+async def suite(folder: Path, clients: Path, arguments: list[str]) -> int:
+    """Run the suite of a checkout, with more arguments of pytest; gives the exit status."""
     package = next((name for name in SUITES if (folder / name).is_dir()), None)
     if package is None:
         say(f"{folder}: neither aetcd nor python-etcd3 is checked out there")
@@ -44,7 +44,7 @@ async def suite(folder: Path, clients: Path) -> int:
     if not python.is_file():
         say(f"{python} is not there: make compat-clients")
         return 2
-    names = ["pifpaf1", "pifpaf2", "pifpaf3"]
+    names = ["pifpaf0", "pifpaf1", "pifpaf2"]
     ports = [(PORT if not n else free_port(), free_port()) for n in range(3)]
     whole = ",".join(
         f"{name}=http://127.0.0.1:{peer}" for name, (_, peer) in zip(names, ports, strict=True)
@@ -69,6 +69,7 @@ async def suite(folder: Path, clients: Path) -> int:
             process = await asyncio.create_subprocess_exec(
                 *(str(python), "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"),
                 "tests",
+                *arguments,
                 cwd=folder,
                 stdout=asyncio.subprocess.PIPE,
                 env=os.environ
@@ -102,15 +103,15 @@ async def _drained(process: asyncio.subprocess.Process) -> None:
 
 def main() -> int:
     """Run the command line."""
-    if len(sys.argv) != 2:
-        say("usage: make compat-upstream DIR=CHECKOUT")
+    if len(sys.argv) < 2:
+        say("usage: make compat-upstream DIR=CHECKOUT ARGS=")
         return 2
     with socket.socket() as one:
         if one.connect_ex(("127.0.0.1", PORT)) == 0:
             say(f"port {PORT} is taken, and the suites want it")
             return 2
     clients = Path(os.environ.get("COMPAT_CLIENTS", ".data/compat-clients")).absolute()
-    return asyncio.run(suite(Path(sys.argv[1]).absolute(), clients))
+    return asyncio.run(suite(Path(sys.argv[1]).absolute(), clients, sys.argv[2:]))
 
 
 if __name__ == "__main__":

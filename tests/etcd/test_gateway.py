@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -227,3 +228,17 @@ async def test_etcds_plain_routes(member: Running) -> None:
     version = (await member.ask("GET", "/version")).json
     assert (version["etcdserver"], version["etcdcluster"]) == ("3.4.23", "3.4.0")
     assert b"process_resident_memory_bytes " in (await member.ask("GET", "/metrics")).body
+
+
+async def test_calls_are_counted(member: Running, grpc: Grpc) -> None:
+    """/metrics tells how often each call was made, by gRPC and through the gateway together."""
+    pattern = rb'grpc_server_started_total\{grpc_method="/etcdserverpb.Maintenance/Hash"\} (\S+)'
+
+    async def count() -> float:
+        found = re.search(pattern, (await member.ask("GET", "/metrics")).body)
+        return float(found[1]) if found is not None else 0.0
+
+    before = await count()
+    await grpc.call("/etcdserverpb.Maintenance/Hash")
+    await ask(member, "maintenance/hash", {})
+    assert await count() == before + 2
