@@ -84,6 +84,15 @@ OLD_LEADERS = Profile(
     more=("lock",) * 6 + ("read",) * 3,
 )
 """Somebody takes itself for the leader, and is not."""
+LATE_RENEWALS = Profile(
+    {"isolation of the leader": 30, "pause of the leader": 30},
+    pace_seconds=1.0,
+    mend_seconds=4.0,
+    more=("lock",) * 8,
+)
+"""Somebody takes itself for the leader, and stays away until leases have ended."""
+SLOW_NETWORKS = Profile({"slow network": 50}, pace_seconds=1.0, more=("read",) * 6 + ("write",) * 4)
+"""Much happens while an answer is under way."""
 LAGGARDS = Profile({"isolation": 40}, pace_seconds=1.0, mend_seconds=4.0, snapshot_count=100)
 """Members fall behind until they need a snapshot."""
 RESTARTS = Profile({"slow disk": 60, "crash": 40, "kill": 20}, pace_seconds=0.3, more=("read",) * 4)
@@ -136,7 +145,7 @@ MUTANTS: dict[str, Mutant] = {
         Forwarding, "_in_doubt", members.deny_what_is_in_doubt, TOGETHER, BROKEN_LINKS
     ),
     "renew without a quorum": Mutant(
-        Keepalive, "_here", members.renew_without_a_quorum, TOGETHER, OLD_LEADERS
+        Keepalive, "_here", members.renew_without_a_quorum, TOGETHER, LATE_RENEWALS
     ),
     "watches skip a snapshot": Mutant(
         WatchHub, "reset", members.leave_watches_where_they_are, TOGETHER, LAGGARDS
@@ -147,7 +156,7 @@ MUTANTS: dict[str, Mutant] = {
         Replica, "_start_round", reads.read_without_a_quorum, TOGETHER, OLD_LEADERS
     ),
     "read joins an old round": Mutant(
-        Replica, "read", reads.join_an_old_round, TOGETHER, OLD_LEADERS
+        Replica, "read", reads.join_an_old_round, TOGETHER, SLOW_NETWORKS
     ),
     "read before the first commit": Mutant(
         Replica, "turn", reads.read_before_the_first_commit, ALONE, RESTARTS
