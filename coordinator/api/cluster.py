@@ -228,6 +228,20 @@ def routes() -> Routes:
         StreamListResult,
         summary="List the streams that this member serves",
     )
+    _member_routes(made)
+    made.add(
+        "POST",
+        "/cluster/move-leader",
+        LeaderMove,
+        LeaderMoveResult,
+        summary="Hand leadership over",
+        raises=(Conflict, NoLeader),
+        example={"member": "0000000000000a1b"},
+    )
+    return made
+
+
+def _member_routes(made: Routes) -> None:
     made.add(
         "GET", "/cluster/members", ClusterMembers, ClusterMembersResult, summary="List the members"
     )
@@ -267,13 +281,3 @@ def routes() -> Routes:
         raises=(NotFound, AlreadyExists),
         example={"peer_urls": ["http://10.0.0.4:2380"]},
     )
-    made.add(
-        "POST",
-        "/cluster/move-leader",
-        LeaderMove,
-        LeaderMoveResult,
-        summary="Hand leadership over",
-        raises=(Conflict, NoLeader),
-        example={"member": "0000000000000a1b"},
-    )
-    return made
