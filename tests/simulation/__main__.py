@@ -149,7 +149,7 @@ def show(totals: Counter[str]) -> None:
 
 def too_little(totals: Counter[str], seeds: int) -> list[str]:
     """Compare with the floors; in few seeds what is rare may be rarer still."""
-    if seeds < 20:
+    if seeds < 40:
         return []
     share = 1 if seeds >= SEEDS_MANY else 8
     least = {name: floor * seeds // (100 * share) for name, floor in floors().items()}
