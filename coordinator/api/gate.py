@@ -33,11 +33,11 @@ def is_address(name: str) -> bool:
 
 
 def is_this_machine(address: str) -> bool:
-    """Tell whether an address is a loopback address (or no network address at all)."""
+    """Tell whether an address is a loopback address; what is none may be anybody's."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
-        return True
+        return False
 
 
 def is_same_origin(origin: str, host: str) -> bool:

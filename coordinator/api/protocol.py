@@ -70,8 +70,13 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, if there is room."""
         super().connection_made(transport)
+        if self.client is None:
+            # It is reset already, and nobody knows whose requests would be served.
+            transport.abort()
+            return
         self.app_state["tls"] = transport.get_extra_info("ssl_object")
-        self._address = self.client[0] if self.client else ""
+        self.app_state["client"] = self.client
+        self._address = self.client[0]
         self._is_admitted = self._serving.census.admit(self._address)
         if not self._is_admitted:
             self._refuse(Exhausted("too many connections", limit="connections"))
@@ -100,10 +105,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Give the connection to HTTP/2, which counts it from now on."""
         make = self._serving.http2
         assert make is not None
+        assert self.client is not None
         self._expect_nothing()
         self._is_admitted = False
         self.connections.discard(self)
-        protocol = make(self.connections)
+        protocol = make(self.connections, self.client)
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         protocol.data_received(data)

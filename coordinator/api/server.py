@@ -99,7 +99,7 @@ class Server(uvicorn.Server):
         settings: dict[str, Any] = {
             "http": partial(HttpProtocol, serving),
             "timeout_keep_alive": limits.keep_alive_s,
-            "ws": lambda **_: WebSocketConnection(serving),
+            "ws": lambda app_state, **_: WebSocketConnection(serving, app_state["client"]),
         }
         super().__init__(
             uvicorn.Config(

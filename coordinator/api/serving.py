@@ -86,7 +86,8 @@ class Serving:
         unfinished: What they hold of requests to come.
         credentials: What the client port shows and accepts, if it speaks TLS.
         http2: Makes the protocol of a connection that begins with HTTP/2's preface, of the set
-            in which the server keeps its connections; None if it is not spoken.
+            in which the server keeps its connections, and of the client's host and port; None if
+            it is not spoken.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Serving:
         self.http_streams: dict[StreamedAnswer, None] = {}
         self.unfinished = UnfinishedRequests(limits.unfinished_bytes)
         self.credentials: list[Credentials] = []
-        self.http2: Callable[[set[Any]], asyncio.Protocol] | None = None
+        self.http2: Callable[[set[Any], tuple[str, int]], asyncio.Protocol] | None = None
         node.group.absence.told.append(self._send_away)
         node.on_tick.append(Recheck(node, self.connections).tick)
 

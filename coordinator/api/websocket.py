@@ -47,14 +47,15 @@ _CONTROL = 0x08
 
 
 class WebSocketConnection(asyncio.Protocol, Connection):
-    """One client's WebSocket."""
+    """The WebSocket of one client, of which host and port are told: a reset one tells no more."""
 
     transport: asyncio.Transport
 
-    def __init__(self, serving: Serving) -> None:
-        Connection.__init__(self, serving.node, Caller(), JSON, serving.limits)
+    def __init__(self, serving: Serving, client: tuple[str, int]) -> None:
+        caller = Caller(origin=f"{client[0]}:{client[1]}")
+        Connection.__init__(self, serving.node, caller, JSON, serving.limits)
         self._serving = serving
-        self._address = ""
+        self._address = client[0]
         self._table = serving.dispatcher.table
         self._loop = asyncio.get_running_loop()
         self._core = new_core(self.limits.text_bytes)
@@ -81,10 +82,6 @@ class WebSocketConnection(asyncio.Protocol, Connection):
         """Take over the transport; the handshake follows as data."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's have another base
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self._address = str(peer[0])
-            self.caller = Caller(origin=f"{peer[0]}:{peer[1]}")
         self.tls = transport.get_extra_info("ssl_object")
         self._serving.websockets[self] = None
 

@@ -57,20 +57,21 @@ class Entry:
         served: Mapping[str, Served] = self.__dict__.get("served", {})
         return by_label("grpc_method", {path: one.begun[0] for path, one in served.items()})
 
-    def http2(self, connections: set[Any]) -> asyncio.Protocol:
+    def http2(self, connections: set[Any], client: tuple[str, int]) -> asyncio.Protocol:
         """Give the protocol of a connection that speaks HTTP/2.
 
         Args:
             connections: Where the server keeps its connections, as uvicorn does.
+            client: The host and port of the other end.
         """
-        return self._http2(connections)
+        return self._http2(connections, client)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request to the gateway."""
         await self._gateway(scope, receive, send)
 
     @cached_property
-    def _http2(self) -> Callable[[set[Any]], asyncio.Protocol]:
+    def _http2(self) -> Callable[[set[Any], tuple[str, int]], asyncio.Protocol]:
         from coordinator.etcd.services import http2
 
         return http2(self._serving, dict(self.served))

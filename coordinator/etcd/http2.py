@@ -37,14 +37,22 @@ class Http2Connection(Outgoing):
         serving: What all connections share.
         make_stream: Makes a stream of a request's headers.
         everyone: Every connection of the server, as uvicorn keeps them.
+        client: Host and port of the client; its connection does not tell them once it is reset.
     """
 
-    def __init__(self, serving: Serving, make_stream: MakeStream, everyone: set[Any]) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        make_stream: MakeStream,
+        everyone: set[Any],
+        client: tuple[str, int],
+    ) -> None:
         super().__init__(serving.node, serving.limits)
         self._serving = serving
         self._make_stream = make_stream
         self._everyone = everyone
-        self._host = ""
+        self._host = client[0]
+        self.address = f"{client[0]}:{client[1]}"
         self._loop = asyncio.get_running_loop()
         self._reader = HeadReader(self.limits.header_bytes)
         self._rest = b""
@@ -65,10 +73,6 @@ class Http2Connection(Outgoing):
         """Take over an admitted connection, and say what we allow."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self._host = str(peer[0])
-            self.address = f"{peer[0]}:{peer[1]}"
         self._everyone.add(self)
         self.asking = Asking(self.node, self._serving.identity, transport, self.address)
         self._timer = self._loop.call_later(self.limits.header_s, self._no_settings)

@@ -56,10 +56,12 @@ def services(node: Node, limits: Limits, backups: Backups, identity: Identity) -
     return found
 
 
-def http2(serving: Serving, served: dict[str, Served]) -> Callable[[set[Any]], asyncio.Protocol]:
+def http2(
+    serving: Serving, served: dict[str, Served]
+) -> Callable[[set[Any], tuple[str, int]], asyncio.Protocol]:
     """Give what makes the protocol of a connection that speaks HTTP/2.
 
-    It takes every connection of the server, as uvicorn keeps them.
+    It takes every connection of the server, as uvicorn keeps them, and the client's host and port.
     """
     face = GrpcFace(served)
     serving.node.group.absence.told.append(face.leaderless)

@@ -72,7 +72,7 @@ class _Client:
 
     def __init__(self, serving: Any) -> None:
         self.transport = _Transport()
-        self.connection = one = WebSocketConnection(serving)
+        self.connection = one = WebSocketConnection(serving, ("127.0.0.1", 4000))
         serving.census.admit("127.0.0.1")
         one.connection_made(cast("asyncio.BaseTransport", self.transport))
         one.codec, one._decode = MSGPACK, serving.decoders[MSGPACK.name].decode

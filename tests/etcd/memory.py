@@ -115,7 +115,7 @@ class Memory:
         )
         node: Any = self.node
         backups: Any = None
-        made = http2(serving, services(node, limits, backups, identity))(set())
+        made = http2(serving, services(node, limits, backups, identity))(set(), ("127.0.0.1", 4000))
         assert isinstance(made, Http2Connection)
         self.connection = made
         made.connection_made(self.transport)  # type: ignore[arg-type]
