@@ -34,14 +34,21 @@ def needed(what: str) -> None:
     pytest.skip(text)
 
 
-@contextmanager
-def headless() -> Iterator[Browser]:
-    """Run the browser that the system has."""
+def headless_program() -> str:
+    """Find the browser of the system; skip the test if there is none, or no dashboard."""
     program = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
     if program is None:
         needed(f"none of {', '.join(PROGRAMS)} is installed (`make system-deps`)")
     if not (WEB / "dist" / "index.html").is_file():
         needed("dashboards/web/dist is not built (`make dashboard`)")
+    assert program is not None
+    return program
+
+
+@contextmanager
+def headless() -> Iterator[Browser]:
+    """Run the browser that the system has."""
+    program = headless_program()
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=flags)

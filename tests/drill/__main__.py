@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.bench.measure import disk_sync, machine_facts
 from tests.drill.catchup import catchup
+from tests.drill.dashboard import dashboard
 from tests.drill.failover import failover
 from tests.drill.fuzz import fuzz
 from tests.drill.partition import partition
@@ -27,6 +28,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "drill-results"
 
 DRILLS: dict[str, Callable[[Path], Coroutine[Any, Any, dict[str, Any]]]] = {
     "catchup": catchup,
+    "dashboard": dashboard,
     "failover": failover,
     "fuzz": fuzz,
     "partition": partition,
