@@ -88,6 +88,17 @@ def test_the_slider_goes_by_keyboard(tab: Tab, client: Client, contents: Content
     assert "rev=" not in tab.page.url
 
 
+def test_a_time_is_a_revision(tab: Tab, client: Client, contents: Contents) -> None:
+    """A time that is chosen leads to the newest revision of then; one before all says so."""
+    tab.open("keys")
+    field = tab.page.get_by_label("Revision at a time")
+    field.fill("2001-01-01T00:00:00")
+    tab.shows("The history does not reach back so far")
+    second = "new Date(Date.now() + 5000 - new Date().getTimezoneOffset() * 60000)"
+    field.fill(tab.page.evaluate(f"{second}.toISOString().slice(0, 19)"))
+    tab.lacks("does not reach back", "You are viewing the past")
+
+
 def test_a_former_value_is_compared_and_restored(tab: Tab, client: Client) -> None:
     """The history of a key tells deletions too; an old value is compared and written again."""
     first = client.kv.put("restored", b'{"a": 1, "b": 2}').revision
