@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from coordinator import __version__
 from coordinator.metrics import CONTENT_TYPE, Metrics, by_label, register_process
 from coordinator.tls.metrics import register as register_tls
+from coordinator.transport.traffic import register as register_links
 
 if TYPE_CHECKING:
     from coordinator.api.serving import Serving
@@ -95,6 +96,12 @@ def register(metrics: Metrics, serving: Serving) -> None:
     node, census = serving.node, serving.census
     peer = node.peer_credentials
     register_tls(metrics, lambda: [*serving.credentials, *([peer] if peer else [])])
+    register_links(metrics, node.member_id, node.group.links)
+    metrics.histogram(
+        "etcd_disk_wal_fsync_duration_seconds",
+        "Writing a batch to the log and syncing it.",
+        node.group.sync_times,
+    )
     gauge, counter = metrics.gauge, metrics.counter
     gauge(
         "etcd_server_has_leader",

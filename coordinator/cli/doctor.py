@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 import urllib.request
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
 CLOCK_SECONDS = 0.5
 """Clocks further apart than this confuse people who compare times of members."""
 COMMIT_SECONDS = 0.1
-"""A disk that needs longer to sync makes elections likely under load."""
+"""A commit that takes longer makes elections likely under load."""
+SYNC_SECONDS = 0.064
+"""So does a disk on which one sync of a hundred takes longer."""
 FILES_SHARE = 0.8
 QUOTA_SHARE = 0.8
 EXPIRY_SECONDS = 30 * 86400.0
 LAG_ENTRIES = 1000
+_SYNC = "etcd_disk_wal_fsync_duration_seconds"
 _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 TITLES = ("", "CHECK", "FOUND", "WHAT TO DO")
 
@@ -51,6 +55,27 @@ class Finding:
     advice: str = ""
 
 
+@dataclass(frozen=True)
+class SyncTime:
+    """How long the syncs of a member's log have taken.
+
+    Attributes:
+        count: How many there were.
+        mean_seconds: On average.
+        slow_seconds: 99 of 100 took no longer; infinite if that is beyond the last bucket.
+    """
+
+    count: int
+    mean_seconds: float
+    slow_seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.count} syncs, {self.mean_seconds * 1000:.1f} ms on average, "
+            f"99 % within {self.slow_seconds * 1000:.0f} ms"
+        )
+
+
 @dataclass
 class Seen:
     """What one member told."""
@@ -65,6 +90,18 @@ class Seen:
     def metric(self, name: str) -> float | None:
         """Give a value of its metrics."""
         return next((value for one, _, value in self.metrics if one == name), None)
+
+    def sync_time(self) -> SyncTime | None:
+        """Give how long its log takes to sync; None if it does not tell, or nothing was written."""
+        count, total = self.metric(f"{_SYNC}_count"), self.metric(f"{_SYNC}_sum")
+        if not count or total is None:
+            return None
+        slow = [
+            float(labels.removeprefix('le="').rstrip('"').replace("+Inf", "inf"))
+            for name, labels, value in self.metrics
+            if name == f"{_SYNC}_bucket" and value >= 0.99 * count
+        ]
+        return SyncTime(int(count), total / count, min(slow, default=math.inf))
 
 
 def add(nouns: Nouns) -> None:
@@ -165,13 +202,7 @@ def _of_member(one: Seen, now: float) -> Iterator[Finding]:
         return
     status = one.status
     yield Finding("ok", f"{name} reachable", f"{status.name}, {status.role}")
-    is_slow = one.commit_seconds > COMMIT_SECONDS
-    yield Finding(
-        "warn" if is_slow else "ok",
-        f"{name} commit",
-        f"{one.commit_seconds * 1000:.0f} ms until a majority had synced an entry",
-        "put the data directory on a faster disk, away from other writers" if is_slow else "",
-    )
+    yield from _of_disk(one)
     for alarm in status.alarms:
         advice = (
             "compact, delete, or raise --quota-backend-bytes; then coordctl alarm disarm"
@@ -191,6 +222,29 @@ def _of_member(one: Seen, now: float) -> Iterator[Finding]:
         advice = "it is busy or its disk is slow; see its load"
         yield Finding("warn", f"{name} applied", f"{behind} entries behind its log", advice)
     yield from _of_process(one, now)
+
+
+def _of_disk(one: Seen) -> Iterator[Finding]:
+    """Judge how long the log takes: on this member's disk, as it tells, and at a majority."""
+    sync, faster = one.sync_time(), "put the data directory on a faster disk, away from others"
+    is_disk_slow = sync is not None and sync.slow_seconds > SYNC_SECONDS
+    if sync is not None:
+        yield Finding(
+            "warn" if is_disk_slow else "ok",
+            f"{one.url} disk",
+            f"{sync}",
+            faster if is_disk_slow else "",
+        )
+    is_slow = one.commit_seconds > COMMIT_SECONDS
+    advice = faster
+    if sync is not None and not is_disk_slow:
+        advice = "its disk is quick: look at the other members' disks, the network and the load"
+    yield Finding(
+        "warn" if is_slow else "ok",
+        f"{one.url} commit",
+        f"{one.commit_seconds * 1000:.0f} ms until a majority had synced an entry",
+        advice if is_slow else "",
+    )
 
 
 def _of_process(one: Seen, now: float) -> Iterator[Finding]:

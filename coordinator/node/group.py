@@ -18,6 +18,7 @@ from coordinator.node.peers import REMOVED, Links, Peers
 from coordinator.node.snapshots import SnapshotReceiver, SnapshotSender
 from coordinator.node.standings import Standings
 from coordinator.transport.errors import CannotListen
+from coordinator.transport.network import StreamNetwork
 from coordinator_sdk.errors import CoordinatorError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from coordinator.replica.effects import Proposal
     from coordinator.replica.machine import Machine
     from coordinator.transport.ports import PeerNetwork
+    from coordinator.transport.traffic import LinkState
     from coordinator.wire.raft import Message
 
 _log = logging.getLogger("coordinator.node")
@@ -69,6 +71,7 @@ class Group:
         absence: Whether there has been no leader for long.
         installation: Takes in the snapshots of others.
         standings: How the others stand, as far as anybody here wants to know.
+        sync_times: How long the syncs of this member's log take.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Group:
         self._schedule = schedule
         self._on_failure = on_failure
         draw, timeout_ms = surroundings.random, config.election_timeout_ms
+        self.sync_times = surroundings.sync_times
         self._links = Links(network)
         self.standings = Standings(self._links, schedule, asyncio.get_running_loop().time)
         self._find_leader(draw, 2 * timeout_ms + PATIENCE_MS)
@@ -181,6 +185,11 @@ class Group:
                 raise
             _log.warning("going on without addresses for peers: %s", error)
             await self._network.start(self._peers, listens=False)
+
+    def links(self) -> list[LinkState]:
+        """Tell of the links to the others, for metrics."""
+        network = self._network
+        return network.links() if isinstance(network, StreamNetwork) else []
 
     @property
     def has_successor(self) -> bool:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from coordinator.config import parse_url
+from coordinator.metrics import DISK_BOUNDS, Histogram
 from coordinator.storage.identity import DataDirectory
 from coordinator.storage.snapshot import SnapshotInstaller, finish_install
 from coordinator.storage.state import StateStore
@@ -67,6 +68,8 @@ class Surroundings(Protocol):
 
     random: random.Random
     """Where ids and time-outs come from."""
+    sync_times: Histogram
+    """How long it took to make batches of the log durable."""
 
     async def open_directory(self, path: str) -> Directory:
         """Lock a data directory, creating it if need be."""
@@ -82,10 +85,16 @@ class Surroundings(Protocol):
 
 
 class DiskDirectory:
-    """A data directory on this machine's disk."""
+    """A data directory on this machine's disk.
 
-    def __init__(self, directory: DataDirectory) -> None:
+    Args:
+        directory: The directory.
+        sync_times: Counts how long the syncs of its log take.
+    """
+
+    def __init__(self, directory: DataDirectory, sync_times: Histogram | None = None) -> None:
         self._directory = directory
+        self._on_sync = sync_times.observe if sync_times is not None else None
         self.create_identity = directory.create_identity
         self.close = directory.close
 
@@ -96,7 +105,8 @@ class DiskDirectory:
 
     async def open_log(self, notify: Notify) -> tuple[LogPort, LogContents]:
         """Open the log, or begin one."""
-        opening = partial(open_log, self._directory.log_path, notify=notify)
+        path = self._directory.log_path
+        opening = partial(open_log, path, notify=notify, on_sync=self._on_sync)
         return await asyncio.to_thread(opening)
 
     async def finish_install(self, index: int | None) -> bool:
@@ -118,10 +128,12 @@ class ThisMachine:
     def __init__(self) -> None:
         self.random: random.Random = random.SystemRandom()
         self.monotonic_ns = time.monotonic_ns
+        self.sync_times = Histogram(DISK_BOUNDS)
 
     async def open_directory(self, path: str) -> Directory:
         """Lock a data directory, creating it if need be."""
-        return DiskDirectory(await asyncio.to_thread(DataDirectory.open, path))
+        found = await asyncio.to_thread(DataDirectory.open, path)
+        return DiskDirectory(found, self.sync_times)
 
     def open_network(self, config: Config) -> PeerNetwork:
         """Give the network between members; it is not started yet."""

@@ -68,6 +68,7 @@ class LogWriter:
         notify: Notify,
         on_state: Callable[[LogState], None] | None = None,
         space_retry_seconds: float = SPACE_RETRY_SECONDS,
+        on_sync: Callable[[float], None] | None = None,
     ) -> None:
         """Start the threads over an open log.
 
@@ -77,7 +78,10 @@ class LogWriter:
                 callbacks.
             on_state: Told of every change of `state`, where `notify` leads to.
             space_retry_seconds: How long to wait before looking for disk space again.
+            on_sync: Told how many seconds it took to write a group and to sync it, by whichever
+                thread did that, one at a time.
         """
+        self._on_sync = on_sync
         self._group = GroupCommit(log)
         self._notify = notify
         self._on_state = on_state
@@ -241,7 +245,10 @@ class LogWriter:
         started = perf_counter()
         outcome = self._group.turn()
         if outcome is not None:
-            self._sync_seconds += (perf_counter() - started - self._sync_seconds) * _FORGETTING
+            took = perf_counter() - started
+            self._sync_seconds += (took - self._sync_seconds) * _FORGETTING
+            if self._on_sync is not None and outcome.error is None:
+                self._on_sync(took)
         return outcome
 
     def _tell(self, outcome: Outcome | None) -> None:
@@ -312,6 +319,7 @@ def open_log(
     first_segment_bytes: int = FIRST_SEGMENT_BYTES,
     space_retry_seconds: float = SPACE_RETRY_SECONDS,
     files: Files | None = None,
+    on_sync: Callable[[float], None] | None = None,
 ) -> tuple[LogWriter, LogContents]:
     """Open or begin the log in `directory`, and start its threads.
 
@@ -326,6 +334,7 @@ def open_log(
         first_segment_bytes: Size of the first segment of a new log.
         space_retry_seconds: How long to wait before looking for disk space again.
         files: The disk; the real one by default.
+        on_sync: Told how long each sync took, as for `LogWriter`.
 
     Returns:
         The writer, and what the log holds.
@@ -344,6 +353,10 @@ def open_log(
         first_segment_bytes=first_segment_bytes,
     )
     writer = LogWriter(
-        log, notify=notify, on_state=on_state, space_retry_seconds=space_retry_seconds
+        log,
+        notify=notify,
+        on_state=on_state,
+        space_retry_seconds=space_retry_seconds,
+        on_sync=on_sync,
     )
     return writer, contents

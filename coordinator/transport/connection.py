@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from coordinator.transport.frames import PREAMBLE, FrameReader, Kind, Violation, encode
+from coordinator.transport.traffic import round_trip_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,6 +127,11 @@ class Connection(asyncio.Protocol):
                 self._transport.write(encode(kind, body))
             except RuntimeError:
                 pass  # uvloop: it has just broken, and we shall hear of it in the next turn
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """Until the other machine acknowledges what is sent, in seconds; None if unknown."""
+        return round_trip_s(self._transport.get_extra_info("socket")) if self.is_open else None
 
     def establish(self) -> None:
         """Both sides know each other: from now on frames may be large and silence is noticed."""

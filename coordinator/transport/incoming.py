@@ -22,9 +22,10 @@ from coordinator.transport.notices import log_failure, logger
 from coordinator.transport.ports import PeerHandler, PeerHello, Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from coordinator.transport.outgoing import Caller
+    from coordinator.transport.traffic import Traffic
 
 PROBE_TRIES: Final = 3
 PROBE_PAUSE_S: Final = 0.005
@@ -39,6 +40,7 @@ class IncomingLinks:
         dialler: For probes.
         caller: Gives the caller of a member; None for one that is no peer.
         tell: Calls a method of the handler's in the next turn of the loop.
+        traffic: Where it is counted what comes from each peer.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class IncomingLinks:
         dialler: Dialler,
         caller: Callable[[int], Caller | None],
         tell: Callable[..., None],
+        traffic: Mapping[int, Traffic],
     ) -> None:
         self._handler = handler
         self._tell = tell
         self._dialler = dialler
         self._caller = caller
+        self._traffic = traffic
         self._links: dict[int, tuple[Connection, PeerHello]] = {}
         self._probes: dict[int, asyncio.Task[None]] = {}
         self._lost: dict[int, PeerHello] = {}
@@ -59,13 +63,17 @@ class IncomingLinks:
 
     def take(self, connection: Connection, hello: PeerHello) -> None:
         """Begin to deliver from a new connection, and no more from an older one of that member."""
-        member, received = hello.member, self._handler.received
+        member, received, traffic = hello.member, self._handler.received, self._traffic
         former = self._links.get(member)
         self._links[member] = (connection, hello)
 
         def deliver(kind: int, body: bytes) -> None:
             if kind != Kind.MESSAGE:
                 raise Violation(f"a frame of kind {kind} on a link")
+            counted = traffic.get(member)  # None: it is not known here yet, or not any more
+            if counted is not None:
+                counted.frames_received += 1
+                counted.bytes_received += len(body)
             received(member, body)
 
         connection.on_frame = deliver

@@ -30,6 +30,7 @@ from coordinator.transport.outgoing import Caller, OutgoingLink
 from coordinator.transport.ports import PeerHandler, Purpose
 from coordinator.transport.snapshot_in import IncomingSnapshots
 from coordinator.transport.snapshot_out import OutgoingSnapshot
+from coordinator.transport.traffic import LinkState, Traffic
 
 if TYPE_CHECKING:
     import socket
@@ -77,6 +78,7 @@ class StreamNetwork:
         self._snapshots: IncomingSnapshots | None = None
         self._peers: dict[int, tuple[str, ...]] = {}
         self._links: dict[int, Connection] = {}
+        self._traffic: dict[int, Traffic] = {}
         self._outgoing: dict[int, OutgoingLink] = {}
         self._streams: dict[asyncio.Task[None], int] = {}
         self._stopping: dict[asyncio.Task[None], None] = {}
@@ -116,7 +118,9 @@ class StreamNetwork:
         self.bind()
         assert self._sockets is not None
         self._handler = handler
-        self._incoming = IncomingLinks(handler, self._dialler, self._caller, self._tell)
+        self._incoming = IncomingLinks(
+            handler, self._dialler, self._caller, self._tell, self._traffic
+        )
         self._snapshots = IncomingSnapshots(handler, self._limits)
         self._acceptor = Acceptor(
             handler,
@@ -185,6 +189,7 @@ class StreamNetwork:
         for member, urls in wanted.items():
             link = self._outgoing.get(member)
             if link is None:
+                self._traffic.setdefault(member, Traffic())
                 caller = Caller(member, self._dialler, self._handler)
                 caller.urls = urls
                 link = OutgoingLink(caller, self._links, self._random, self._tell)
@@ -199,6 +204,7 @@ class StreamNetwork:
         self._incoming.drop(member)
         self._snapshots.drop(member)
         self._end_streams(member)
+        self._traffic.pop(member, None)
         task = self._outgoing.pop(member).stop()
         self._stopping[task] = None
         task.add_done_callback(lambda task: self._stopping.pop(task, None))
@@ -227,16 +233,29 @@ class StreamNetwork:
         Raises:
             ValueError: The frame is larger than the limit.
         """
-        connection = self._links.get(member)
-        if connection is None:
+        connection, traffic = self._links.get(member), self._traffic.get(member)
+        if connection is None or traffic is None:
+            if traffic is not None:
+                traffic.dropped += 1
             return False
         if len(frame) > self._limits.frame_bytes_max:
             raise ValueError(f"{len(frame)} bytes in one frame")
         if connection.is_full:
+            traffic.dropped += 1
             self._outgoing[member].overflow()
             return False
         connection.send(_MESSAGE, frame)
+        traffic.frames_sent += 1
+        traffic.bytes_sent += len(frame)
         return True
+
+    def links(self) -> list[LinkState]:
+        """Tell of the links to all peers, for metrics."""
+        return [
+            LinkState(member, link is not None, traffic, link.round_trip_s if link else None)
+            for member, traffic in sorted(self._traffic.items())
+            for link in (self._links.get(member),)
+        ]
 
     def is_linked(self, member: int) -> bool:
         """Whether the outgoing link is up."""

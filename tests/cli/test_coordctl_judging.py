@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.cli import srv, tables
 from coordinator.cli.command import CommandError
-from coordinator.cli.doctor import Seen, judge
+from coordinator.cli.doctor import Finding, Seen, judge
 from coordinator.cli.past import moment_of
 from coordinator.node.dns import Srv
 from coordinator_sdk.protocol.cluster import ClusterStatusResult
@@ -50,6 +50,31 @@ def test_a_member_in_trouble_is_found() -> None:
     for check in ("a commit", "a space", "a open files", 'a certificate file="x"'):
         assert found[check] == "warn"
     assert levels(Seen("a", error="refused"))["a reachable"] == "fail"
+
+
+def test_a_slow_disk_is_told_from_a_slow_majority() -> None:
+    """What a member tells of its syncs decides whose fault a slow commit is; without it, nobody
+    knows."""
+
+    def syncs(*counts: float) -> list[tuple[str, str, float]]:
+        name = "etcd_disk_wal_fsync_duration_seconds"
+        buckets = zip(("0.001", "0.064", "0.128", "+Inf"), counts, strict=True)
+        facts = [(f"{name}_bucket", f'le="{bound}"', count) for bound, count in buckets]
+        return [*facts, (f"{name}_sum", "", 2.0), (f"{name}_count", "", counts[-1])]
+
+    def found(seen: Seen) -> dict[str, Finding]:
+        return {one.check: one for one in judge([seen], [], NOW)}
+
+    quick = Seen("a", status=standing(1, 1), commit_seconds=2.0, metrics=syncs(990, 995, 999, 1000))
+    assert found(quick)["a disk"].found == "1000 syncs, 2.0 ms on average, 99 % within 1 ms"
+    assert found(quick)["a disk"].level == "ok"
+    assert "its disk is quick" in found(quick)["a commit"].advice
+    slow = Seen("a", status=standing(1, 1), commit_seconds=2.0, metrics=syncs(0, 980, 995, 1000))
+    assert found(slow)["a disk"].level == found(slow)["a commit"].level == "warn"
+    assert "99 % within 128 ms" in found(slow)["a disk"].found
+    assert "faster disk" in found(slow)["a commit"].advice
+    assert "a disk" not in found(Seen("a", status=standing(1, 1)))
+    assert "a disk" not in found(Seen("a", status=standing(1, 1), metrics=syncs(0, 0, 0, 0)))
 
 
 def test_moments_are_read() -> None:

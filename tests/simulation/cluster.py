@@ -10,6 +10,7 @@ from typing import Any
 
 from coordinator.config import Config, ConfigError
 from coordinator.domains import DOMAINS
+from coordinator.metrics import Histogram
 from coordinator.node.bootstrap import CannotJoin
 from coordinator.node.group import MembershipEnded
 from coordinator.node.node import Node
@@ -32,6 +33,7 @@ class Surroundings:
     def __init__(self, host: Host, seed: int) -> None:
         self._host = host
         self.random = random.Random(seed)
+        self.sync_times = Histogram()
 
     async def open_directory(self, path: str) -> Directory:
         """Open the only data directory there is."""

@@ -100,6 +100,24 @@ def test_one_notification_per_sync(tmp_path: Path):
     assert order == list(range(1, 101))
 
 
+def test_the_time_of_each_sync_is_told(tmp_path):
+    """Whoever syncs, the writer or the caller, tells once for each group how long that took."""
+    calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    times: list[float] = []
+    log, _ = open_log(tmp_path / "log", notify=calls.put, on_sync=times.append)
+    done = threading.Event()
+    log.submit(batch(1, 1), lambda _: done.set())
+    while not done.is_set():
+        calls.get(timeout=30)()
+    assert len(times) == 1
+    log._sync_seconds = 0.0  # as on a quick disk
+    log.write_now(batch(2, 2), lambda _: done.set())
+    log.cut(1)
+    log.close()
+    assert len(times) == 2
+    assert all(seconds > 0 for seconds in times)
+
+
 def test_failed_sync_fails_everything_after_it(bench: DiskLogBench, disk: FaultyDisk):
     """After a failed fdatasync every batch fails, for good, and the state says so."""
     # With its spare segment in place nobody but the writer syncs anything.

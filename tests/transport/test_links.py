@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import socket
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +18,8 @@ from coordinator.transport.errors import CannotListen, PeerUnreachable
 from coordinator.transport.frames import PREAMBLE, Kind, encode
 from coordinator.transport.greeting import encode_hello
 from coordinator.transport.network import StreamNetwork
-from tests.transport.member import QUICK, Machine, Member, connect, via
+from coordinator.transport.traffic import Traffic
+from tests.transport.member import HANGING_S, QUICK, Machine, Member, connect, via
 from tests.transport.test_handshake import HELLO, answer
 
 pytestmark = pytest.mark.asyncio
@@ -74,6 +76,32 @@ async def test_what_is_unsent_is_bounded(machine: Machine) -> None:
     await two.until_event("received", 1, b"again")
     assert len(two.frames) == taken + 1
     assert one.count("unreachable", 2) == 1
+
+
+async def test_what_goes_over_a_link_is_counted(machine: Machine) -> None:
+    """Frames and bytes are counted on both sides, dropped frames where they were sent; they are
+    forgotten with the member. A link that is up has a round trip, one that is down has none."""
+    one, two = await machine.member(1), await machine.member(2)
+    via(one, (two, [two.url]))
+    assert not one.network.send(2, b"not linked yet")
+    via(two, (one, [one.url]))
+    await one.until_linked(two)
+    for frame in (b"", b"12345", b"67"):
+        assert one.network.send(2, frame)
+    await two.until_event("received", 1, b"67")
+    (sent,), (received,) = one.network.links(), two.network.links()
+    assert (sent.member, sent.is_up, sent.traffic) == (2, True, Traffic(3, 7, 0, 0, 1))
+    assert (received.member, received.traffic) == (1, Traffic(0, 0, 3, 7, 0))
+    if sys.platform == "linux":
+        assert sent.round_trip_s is not None
+        assert 0 < sent.round_trip_s < HANGING_S
+    await two.network.close()
+    await one.until_event("unreachable", 2)
+    (broken,) = one.network.links()
+    assert (broken.is_up, broken.round_trip_s) == (False, None)
+    assert broken.traffic.frames_sent == 3
+    via(one)
+    assert one.network.links() == []
 
 
 async def test_a_link_comes_back_to_a_new_process(machine: Machine) -> None:
