@@ -95,6 +95,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     serving.http2 = etcd.http2
     metrics = Metrics()
     health.register(metrics, serving)
+    identity.register(metrics)
     metrics.counter(
         "grpc_server_started_total",
         "Calls of etcd's clients, over gRPC and through the gateway.",

@@ -21,9 +21,16 @@ from coordinator.credentials.credentials import Credentials
 from coordinator.credentials.limiter import LoginLimiter
 from coordinator.credentials.proof import Proof, Refused
 from coordinator.credentials.token_key import WrongKey
+from coordinator.metrics import by_label
 from coordinator.tls.names import certificate_names
 from coordinator.wire.command import TokenKeyAdd
-from coordinator_sdk.errors import Conflict, CoordinatorError, PermissionDenied, Unauthenticated
+from coordinator_sdk.errors import (
+    Conflict,
+    CoordinatorError,
+    Exhausted,
+    PermissionDenied,
+    Unauthenticated,
+)
 from coordinator_sdk.protocol.auth import (
     AUTH_FAILED,
     AUTH_NOT_ENABLED,
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Scope
 
+    from coordinator.metrics import Metrics
     from coordinator.node.node import Node
 
 audit = logging.getLogger("coordinator.audit")
@@ -60,6 +68,7 @@ class Identity:
 
     Attributes:
         credentials: What believes tokens and issues them.
+        logins: How many there were by what came of them.
 
     Raises:
         ConfigError: A key that the settings name can't be used.
@@ -69,6 +78,7 @@ class Identity:
         self._node = node
         self._is_required = node.config.require_auth
         self._limiter = LoginLimiter(time.monotonic)
+        self.logins = dict.fromkeys(("ok", "refused", "too many failures", "busy"), 0)
         try:
             self.credentials = Credentials(
                 node.config, lambda: node.machine.auth, lambda: node.cluster_id, now_ms, self._share
@@ -76,6 +86,14 @@ class Identity:
         except WrongKey as error:
             raise ConfigError([str(error)]) from None
         node.on_tick.append(self.credentials.tick)
+
+    def register(self, metrics: Metrics) -> None:
+        """Register what there is to count."""
+        metrics.counter(
+            "coordinator_logins_total",
+            "Logins by what came of them.",
+            lambda: by_label("result", self.logins),
+        )
 
     # ------------------------------------------------------------ who asks
 
@@ -164,17 +182,21 @@ class Identity:
             auth = self._node.machine.auth
         if not auth.enabled:
             raise Conflict(AUTH_NOT_ENABLED)
-        address = address_of(origin)
         try:
-            self._limiter.admit(user, address)
+            made = self._limiter.admit(user, address_of(origin))
         except CoordinatorError:
             self._note(user, origin, "too many failures")
             raise
-        is_right, revision = await self._compare(user, password)
+        try:
+            is_right, revision = await self._compare(user, password)
+        except Exhausted:
+            made.give_back()  # Nothing was compared.
+            self._note(user, origin, "busy")
+            raise
         if not is_right:
             self._note(user, origin, "refused")
             raise Unauthenticated(AUTH_FAILED)
-        self._limiter.succeeded(user, address)
+        self._limiter.succeeded(made)
         self._note(user, origin, "ok")
         token, expires_ms = await self.credentials.issue(user, revision)
         return LoginResult(token, user, expires_ms, revision, now_ms())
@@ -199,6 +221,7 @@ class Identity:
         # A name that nobody has may be a password in the wrong place.
         name = repr(user) if user in self._node.machine.auth.users else "(unknown)"
         audit.info("login user=%s origin=%s result=%s", name, origin, result)
+        self.logins[result] = self.logins.get(result, 0) + 1
 
     async def _share(self, name: str, secret: bytes) -> None:
         await self._node.execute(TokenKeyAdd(name, secret))

@@ -1,14 +1,19 @@
-"""How often a login may fail: per user and per address.
+"""How often a login may fail: per user, per address, and for a user from an address.
 
 A bucket of tokens each: a failure takes one, time gives them back. The buckets are in tables of a
 fixed size, found by a keyed hash: nobody can push out the bucket of another, nor choose to share
 it, and names that do not exist take no memory.
+
+Nobody locks out somebody else: one address alone can't empty the bucket of a user, because it gets
+fewer tries at one user than a user has altogether. Where a user has logged in before, it has a
+bucket that only who comes from there can empty, whatever others do at other places.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import secrets
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +28,11 @@ USER_SECONDS: Final = 5.0
 """After so long, a user may fail once more."""
 ADDRESS_BURST: Final = 20
 ADDRESS_SECONDS: Final = 2.0
+PAIR_BURST: Final = 20
+PAIR_SECONDS: Final = 10.0
+"""After so long, a user may fail once more from one address: later than from all together."""
+KNOWN_MAX: Final = 16_384
+"""Users with an address where they have logged in; of more, those are forgotten that were first."""
 
 
 class Buckets:
@@ -61,8 +71,7 @@ class Buckets:
         self._left[place] = min(self._burst, self._left[place] + 1)
 
     def _place(self, name: str) -> int:
-        data = name.encode("utf-8", "surrogatepass")
-        return int.from_bytes(blake2b(data, digest_size=4, key=self._key).digest(), "big") % BUCKETS
+        return int.from_bytes(_digest(name, self._key, 4), "big") % BUCKETS
 
 
 class LoginLimiter:
@@ -76,30 +85,64 @@ class LoginLimiter:
         self._clock = clock
         self._users = Buckets(USER_BURST, USER_SECONDS)
         self._addresses = Buckets(ADDRESS_BURST, ADDRESS_SECONDS)
+        self._pairs = Buckets(PAIR_BURST, PAIR_SECONDS)
+        self._key = secrets.token_bytes(16)
+        self._known: dict[bytes, None] = {}
 
-    def admit(self, user: str, address: str) -> None:
+    def admit(self, user: str, address: str) -> Try:
         """Count a try as one that failed; `succeeded` takes that back.
 
         Raises:
             Exhausted: Too many have failed, of that user or from that address.
         """
         now, network = self._clock(), network_of(address)
-        wait = self._addresses.take(network, now)
-        if not wait:
-            wait = self._users.take(user, now)
+        pair = f"{network} {user}"
+        wanted = [(self._pairs, pair)]
+        if _digest(pair, self._key, 16) not in self._known:
+            wanted += [(self._addresses, network), (self._users, user)]
+        made = Try(pair, [])
+        for buckets, name in wanted:
+            wait = buckets.take(name, now)
             if wait:
-                self._addresses.give_back(network)
-        if wait:
-            raise Exhausted(
-                f"too many failed logins; try again in {int(wait) + 1} s",
-                limit="logins",
-                retry_after_s=int(wait) + 1,
-            )
+                made.give_back()
+                raise Exhausted(
+                    f"too many failed logins; try again in {int(wait) + 1} s",
+                    limit="logins",
+                    retry_after_s=int(wait) + 1,
+                )
+            made.taken.append((buckets, name))
+        return made
 
-    def succeeded(self, user: str, address: str) -> None:
-        """A try was none that failed."""
-        self._users.give_back(user)
-        self._addresses.give_back(network_of(address))
+    def succeeded(self, made: Try) -> None:
+        """A try was none that failed: its user is known at its address from now on."""
+        made.give_back()
+        digest = _digest(made.pair, self._key, 16)
+        self._known.pop(digest, None)
+        self._known[digest] = None
+        if len(self._known) > KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+
+
+@dataclass(frozen=True)
+class Try:
+    """One login: whose it is, and what it took.
+
+    Attributes:
+        pair: Where it comes from, and the user.
+        taken: The buckets of which it took a token, and their names.
+    """
+
+    pair: str
+    taken: list[tuple[Buckets, str]]
+
+    def give_back(self) -> None:
+        """Give back what it took."""
+        for buckets, name in self.taken:
+            buckets.give_back(name)
+
+
+def _digest(name: str, key: bytes, size: int) -> bytes:
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=size, key=key).digest()
 
 
 def network_of(address: str) -> str:

@@ -129,7 +129,8 @@ class Passwords:
     async def fits(self, user: str, password: str, kept: str) -> bool:
         """Tell whether a password is right.
 
-        Takes as long for a user that does not exist, ``kept`` being empty, as for a wrong password.
+        Takes as long for a user that does not exist, ``kept`` being empty, as for a wrong password,
+        and for a user of whom something is kept that this release can't read.
         A password that was right is compared quickly the next time: what is remembered of it is
         keyed with a secret of this process, and forgotten when the password changes.
 
@@ -143,8 +144,9 @@ class Passwords:
         known = self._right.get(user)
         if known is not None and known[0] == kept and hmac.compare_digest(known[1], quick):
             return True
-        is_right = await self._run(verify_password, password, kept or self._nobody)
-        if not is_right or not kept:
+        is_known = kept.startswith(f"{_SCHEME}$")
+        is_right = await self._run(verify_password, password, kept if is_known else self._nobody)
+        if not is_right or not is_known:
             return False
         if len(self._right) >= REMEMBERED_MAX:
             self._right.clear()

@@ -277,17 +277,27 @@ async def test_disabling_and_enabling(tmp_path_factory: pytest.TempPathFactory) 
 
 
 async def test_who_fails_too_often_waits(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """An address that fails too often is told to wait, whatever it tries then; tokens still do."""
+    """An address that fails too often is told to wait, whomever it tries then; but whoever has
+    logged in from there before is let in, and tokens still do. All of it is counted."""
     async with guarded(tmp_path_factory.mktemp("often")) as made:
+        await made.add_user("ana")
         answers = [await made.login(f"user {number}", "wrong") for number in range(25)]
         statuses = [one.status for one in answers]
         assert set(statuses) == {401, 429}
         assert statuses[:20] == [401] * 20
-        late = await made.login("root")
+        late = await made.login("ana")
         assert late.status == 429
         assert int(late.headers["retry-after"]) >= 1
         assert late.error["details"]["limit"] == "logins"
+        assert (await made.login("root")).status == 200
         assert (await made.ask("GET", "/v1/users")).status == 200
+        lines = (await made.member.ask("GET", "/metrics")).body.decode().splitlines()
+        told = [one for one in lines if one.startswith("coordinator_logins_total{")]
+        assert 'coordinator_logins_total{result="ok"} 2' in told
+        refused = statuses.count(401)
+        assert f'coordinator_logins_total{{result="refused"}} {refused}' in told
+        waiting = 26 - refused
+        assert f'coordinator_logins_total{{result="too many failures"}} {waiting}' in told
 
 
 async def test_a_user_of_an_outside_issuer(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -10,6 +10,9 @@ from coordinator.credentials.limiter import (
     ADDRESS_BURST,
     ADDRESS_SECONDS,
     BUCKETS,
+    KNOWN_MAX,
+    PAIR_BURST,
+    PAIR_SECONDS,
     USER_BURST,
     USER_SECONDS,
     LoginLimiter,
@@ -59,8 +62,62 @@ def test_who_succeeds_never_waits() -> None:
     """A try that turned out well is none that failed."""
     limiter = LoginLimiter(Clock())
     for _ in range(10 * USER_BURST):
+        limiter.succeeded(limiter.admit("ana", "10.0.0.1"))
+
+
+def test_one_address_locks_nobody_out() -> None:
+    """Whoever guesses at a user for an hour without a pause, from one address, takes no tries away
+    from the user elsewhere."""
+    clock = Clock()
+    limiter = LoginLimiter(clock)
+    tries = 0
+    for _ in range(36_000):
+        clock.now += 0.1
+        with suppress(Exhausted):
+            limiter.admit("ana", "10.0.0.1")
+            tries += 1
+    assert tries <= PAIR_BURST + 3600 / PAIR_SECONDS + 1
+    limiter.admit("ana", "10.0.0.2")
+
+
+def test_where_a_user_has_logged_in_before() -> None:
+    """Guesses from everywhere, and failures of others at its address, do not hold up a user where
+    it has logged in; its own failures there do."""
+    limiter = LoginLimiter(Clock())
+    limiter.succeeded(limiter.admit("ana", "10.0.0.1"))
+    for number in range(USER_BURST):
+        limiter.admit("ana", f"10.1.{number}.1")
+    for number in range(ADDRESS_BURST):
+        limiter.admit(f"user {number}", "10.0.0.1")
+    with pytest.raises(Exhausted):
+        limiter.admit("ana", "10.2.0.1")
+    with pytest.raises(Exhausted):
+        limiter.admit("ben", "10.0.0.1")
+    for _ in range(PAIR_BURST):
         limiter.admit("ana", "10.0.0.1")
-        limiter.succeeded("ana", "10.0.0.1")
+    with pytest.raises(Exhausted):
+        limiter.admit("ana", "10.0.0.1")
+
+
+def test_a_refused_try_takes_nothing() -> None:
+    """A try that is refused because of the user takes nothing away from the address."""
+    limiter = LoginLimiter(Clock())
+    for number in range(USER_BURST):
+        limiter.admit("ana", f"10.1.{number}.1")
+    for _ in range(10 * ADDRESS_BURST):
+        with pytest.raises(Exhausted):
+            limiter.admit("ana", "10.0.0.1")
+    limiter.admit("ben", "10.0.0.1")
+
+
+def test_known_addresses_are_bounded() -> None:
+    """Of the places where users have logged in, the oldest are forgotten."""
+    limiter = LoginLimiter(Clock())
+    for number in range(KNOWN_MAX + 10):
+        limiter.succeeded(
+            limiter.admit("ana", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+        )
+    assert len(limiter._known) == KNOWN_MAX
 
 
 def test_memory_is_bounded() -> None:

@@ -49,8 +49,9 @@ async def test_the_same_work_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None
     seen.clear()
     assert not await room.fits("ana", "wrong", kept)
     assert not await room.fits("nobody", "wrong", "")
-    assert len(seen) == 2
-    assert seen[0] == seen[1]
+    assert not await room.fits("imported", "wrong", "$2a$10$0123456789012345678901")
+    assert len(seen) == 3
+    assert seen[0] == seen[1] == seen[2]
     room.close()
 
 
