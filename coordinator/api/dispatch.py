@@ -282,15 +282,15 @@ def broken(connection: Connection, id: int, error: Exception) -> None:
 
 def _live(kind: type[Any], operation: Live, check: Check | None, count: list[int]) -> Serve:
     inner, judges_itself, at_once = operation.serve, operation.judges_itself, operation.at_once
+    waits = operation.fresh
 
     def serve(connection: Connection, id: int, body: Any) -> None:
         count[0] += 1
         if check is not None:
             check(body)
-        if judges_itself or not connection.node.machine.auth.enabled:
-            inner(connection, id, body)
-        elif not may_ask(connection, body) or not at_once:
-            # This member may not have heard yet what the caller may by now.
+        is_free = judges_itself or not connection.node.machine.auth.enabled
+        if waits or not (is_free or (at_once and may_ask(connection, body))):
+            # This member may not have heard yet what is asked for, or what the caller may by now.
             connection.node.read(partial(_judged, connection, id, body, inner))
         else:
             inner(connection, id, body)

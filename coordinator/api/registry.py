@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from coordinator_sdk.protocol.kv import KeyValue
+from coordinator.replica.domain import Records
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -66,21 +66,10 @@ def chosen_id(caller: Caller, request_id: int) -> int:
     return 1 << 61 | int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big") >> 3
 
 
-class View(Protocol):
-    """The system keyspace at one revision."""
+class View(Records, Protocol):
+    """The system keyspace at one revision, and which one it is."""
 
     revision: int
-
-    def get(self, key: bytes) -> KeyValue | None:
-        """Read one record."""
-
-    def scan(
-        self, start: bytes, end: bytes, limit: int = 0, reverse: bool = False
-    ) -> list[KeyValue]:
-        """Read the records with start <= key < end; ``limit`` 0 means all."""
-
-    def count(self, start: bytes, end: bytes) -> int:
-        """Count the records with start <= key < end."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +126,15 @@ class Live:
             judge by, if the caller may by the one at hand: streams, which are judged again
             whenever users or roles change, and what must work without a leader.
         judges_itself: Whether ``serve`` asks by itself whether the caller may, or everybody may.
+        fresh: Whether it is served once this member knows what was acknowledged before it came,
+            as a `Query` is.
     """
 
     serve: Callable[[Connection, int, Any], None]
     check: Callable[[Any], None] | None = None
     at_once: bool = False
     judges_itself: bool = False
+    fresh: bool = False
 
 
 Operation = Change | Query | Live

@@ -39,6 +39,21 @@ class Meta(Struct, gc=False):
     clock_ms: int
 
 
+class Records(Protocol):
+    """The system keyspace at one revision, as queries read it."""
+
+    def get(self, key: bytes) -> KeyValue | None:
+        """Read one record."""
+
+    def scan(
+        self, start: bytes, end: bytes, limit: int = 0, reverse: bool = False
+    ) -> list[KeyValue]:
+        """Read the records with start <= key < end; ``limit`` 0 means all."""
+
+    def count(self, start: bytes, end: bytes) -> int:
+        """Count the records with start <= key < end."""
+
+
 class DomainTxn(Protocol):
     """The system keyspace, the timers and the sessions, as one entry may change them.
 

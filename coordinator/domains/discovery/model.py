@@ -17,11 +17,10 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 from msgspec import Struct
 
+from coordinator.replica.domain import Records
 from coordinator.wire import systemkey
 from coordinator_sdk.errors import Gone, NotFound
 from coordinator_sdk.protocol.discovery import DiscoveryInfo, DiscoveryMember
@@ -61,18 +60,6 @@ class MemberRecord(Struct, array_like=True):
 encode = msgspec.msgpack.Encoder().encode
 decode_token = msgspec.msgpack.Decoder(TokenRecord).decode
 decode_member = msgspec.msgpack.Decoder(MemberRecord).decode
-
-
-class Records(Protocol):
-    """The system keyspace at one revision."""
-
-    def get(self, key: bytes) -> KeyValue | None:
-        """Read one record."""
-
-    def scan(
-        self, start: bytes, end: bytes, limit: int = 0, reverse: bool = False
-    ) -> list[KeyValue]:
-        """Read the records with start <= key < end."""
 
 
 def token_key(namespace: str, token: str) -> bytes:

@@ -6,19 +6,10 @@ from typing import Any
 
 from coordinator.api.connection import admit_follower
 from coordinator.api.http import Routes
-from coordinator.api.registry import (
-    Caller,
-    Change,
-    DomainApi,
-    KeyRange,
-    Live,
-    Query,
-    View,
-    chosen_id,
-)
+from coordinator.api.registry import Change, DomainApi, Live, Query, View
+from coordinator.api.tickets import TicketApi, check_session, name_ticket
 from coordinator.domains.elections import model
 from coordinator.domains.elections.commands import DOMAIN
-from coordinator.domains.elections.follow import follow_campaign, serve_ticket
 from coordinator.domains.elections.observing import serve_observe
 from coordinator_sdk import errors
 from coordinator_sdk.errors import InvalidRequest
@@ -48,14 +39,12 @@ def _check_value(request: ElectionCampaign | ElectionProclaim) -> None:
 
 
 def _check_campaign(request: ElectionCampaign) -> None:
-    if not request.session:
-        raise InvalidRequest("session: must name a session", field="session")
+    check_session(request)
     _check_value(request)
 
 
 def _check_leader(request: ElectionProclaim | ElectionResign) -> None:
-    if not request.session:
-        raise InvalidRequest("session: must name a session", field="session")
+    check_session(request)
     if not request.token:
         raise InvalidRequest("token: must be the fencing token of the term", field="token")
 
@@ -65,42 +54,24 @@ def _check_proclaim(request: ElectionProclaim) -> None:
     _check_value(request)
 
 
-def _name_ticket(request: ElectionCampaign, caller: Caller, id: int) -> None:
-    """Name the ticket after the request, so that a retry finds it."""
-    if not request.ticket:
-        named = f"{caller.client:x}.{id:x}" if caller.client else f"{chosen_id(caller, id):016x}"
-        request.ticket = named
-
-
 def _get(view: View, request: ElectionGet) -> ElectionInfo:
     return model.election_view(view, request.namespace, request.name)
-
-
-def _get_ranges(request: ElectionGet) -> list[KeyRange]:
-    key = model.leader_key(request.namespace, request.name)
-    return [(key, key + b"\0"), model.candidates(request.namespace, request.name)]
 
 
 def _list(view: View, request: ElectionList) -> ElectionListResult:
     return ElectionListResult(model.elections_view(view, request.namespace, request.prefix))
 
 
-def _list_ranges(request: ElectionList) -> list[KeyRange]:
-    return [
-        model.leaders(request.namespace, request.prefix),
-        model.every_candidate(request.namespace, request.prefix),
-    ]
-
-
+TICKETS = TicketApi(model.QUEUES)
 OPERATIONS: dict[type[Any], Change | Query | Live] = {
-    ElectionCampaign: Change(_check_campaign, _name_ticket, follow_campaign, admit_follower),
+    ElectionCampaign: Change(_check_campaign, name_ticket, TICKETS.follow_wait, admit_follower),
     ElectionProclaim: Change(_check_proclaim),
     ElectionResign: Change(_check_leader),
     ElectionCancel: Change(),
-    ElectionTicket: Live(serve_ticket),
-    ElectionGet: Query(_get, ranges=_get_ranges),
-    ElectionList: Query(_list, ranges=_list_ranges),
-    ElectionObserve: Live(serve_observe),
+    ElectionTicket: Live(TICKETS.serve, fresh=True),
+    ElectionGet: Query(_get, ranges=TICKETS.ranges_of_one),
+    ElectionList: Query(_list, ranges=TICKETS.ranges_of_all),
+    ElectionObserve: Live(serve_observe, fresh=True),
 }
 
 

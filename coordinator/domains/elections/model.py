@@ -7,13 +7,12 @@ The records and their keys are those of `coordinator.replica.tickets`, in the do
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 
 from coordinator.replica import tickets
-from coordinator.replica.tickets import POSITION_MAX
-from coordinator.wire import systemkey
+from coordinator.replica.domain import Records
+from coordinator.replica.queues import Queues
 from coordinator_sdk.protocol.elections import (
     ElectionCandidate,
     ElectionChange,
@@ -21,56 +20,17 @@ from coordinator_sdk.protocol.elections import (
     ElectionLeader,
 )
 from coordinator_sdk.protocol.kv import Event, EventType, KeyValue
-from coordinator_sdk.protocol.tickets import TicketState
 
 DOMAIN = "elections"
 ELECTED = "elected"
 PROCLAIMED = "proclaimed"
 VACANT = "vacant"
-CANDIDATES_SHOWN_MAX = 1000
-"""How many candidates a view lists; ``waiting`` counts them all."""
 
 encode_holder = msgspec.msgpack.Encoder().encode
 
-
-class Records(Protocol):
-    """The system keyspace at one revision."""
-
-    def get(self, key: bytes) -> KeyValue | None:
-        """Read one record."""
-
-    def scan(
-        self, start: bytes, end: bytes, limit: int = 0, reverse: bool = False
-    ) -> list[KeyValue]:
-        """Read the records with start <= key < end."""
-
-    def count(self, start: bytes, end: bytes) -> int:
-        """Count the records with start <= key < end."""
-
-
-def leader_key(namespace: str, name: str) -> bytes:
-    """Give the key of the record of an election's leader."""
-    return tickets.holder_key(DOMAIN, namespace, name)
-
-
-def ticket_key(namespace: str, name: str, ticket: str) -> bytes:
-    """Give the key of the record of a ticket that waits, or has ended."""
-    return tickets.ticket_key(DOMAIN, namespace, name, ticket)
-
-
-def leaders(namespace: str, prefix: str = "") -> tuple[bytes, bytes]:
-    """Give the range of the leaders of the elections whose name starts with ``prefix``."""
-    return systemkey.text_prefix(namespace, DOMAIN, "holder", prefix=prefix)
-
-
-def candidates(namespace: str, name: str) -> tuple[bytes, bytes]:
-    """Give the range of the candidates of an election, in the order of succession."""
-    return systemkey.children(namespace, DOMAIN, "waiter", name)
-
-
-def every_candidate(namespace: str, prefix: str = "") -> tuple[bytes, bytes]:
-    """Give the range of the candidates of all elections whose name starts with ``prefix``."""
-    return systemkey.text_prefix(namespace, DOMAIN, "waiter", prefix=prefix)
+QUEUES = Queues(DOMAIN)
+leader_key = QUEUES.holder_key
+ticket_view = QUEUES.state
 
 
 def leader_view(record: KeyValue) -> ElectionLeader:
@@ -106,38 +66,18 @@ def candidate_view(record: KeyValue) -> ElectionCandidate:
 
 def election_view(records: Records, namespace: str, name: str) -> ElectionInfo:
     """Show one election with its candidates. A name nobody stands for is a vacant election."""
-    held = records.get(leader_key(namespace, name))
-    standing = candidates(namespace, name)
-    return ElectionInfo(
-        namespace,
-        name,
-        leader_view(held) if held is not None else None,
-        [candidate_view(record) for record in records.scan(*standing, limit=CANDIDATES_SHOWN_MAX)],
-        records.count(*standing),
-    )
+    held, standing, waiting = QUEUES.one(records, namespace, name)
+    leader = leader_view(held) if held is not None else None
+    candidates = [candidate_view(record) for record in standing]
+    return ElectionInfo(namespace, name, leader, candidates, waiting)
 
 
 def elections_view(records: Records, namespace: str, prefix: str) -> list[ElectionInfo]:
     """Show the elections that have a leader, with how many stand but not who."""
-    shown = []
-    for record in records.scan(*leaders(namespace, prefix)):
-        name = str(systemkey.unpack(record.key)[3])
-        waiting = records.count(*candidates(namespace, name))
-        shown.append(ElectionInfo(namespace, name, leader_view(record), [], waiting))
-    return shown
-
-
-def ticket_view(records: Records, namespace: str, name: str, ticket: str) -> TicketState:
-    """Tell where a candidacy stands."""
-    held = records.get(leader_key(namespace, name))
-    record = records.get(ticket_key(namespace, name, ticket))
-    position = 0
-    if record is not None:
-        order = tickets.decode_ticket(record.value).order
-        start, _ = candidates(namespace, name)
-        ahead = records.count(start, systemkey.pack(namespace, DOMAIN, "waiter", name, order))
-        position = min(ahead + 1, POSITION_MAX)
-    return tickets.ticket_state(held, record, ticket, position)
+    return [
+        ElectionInfo(namespace, name, leader_view(held), [], waiting)
+        for name, held, waiting in QUEUES.all_held(records, namespace, prefix)
+    ]
 
 
 def state_change(records: Records, revision: int, namespace: str, name: str) -> ElectionChange:

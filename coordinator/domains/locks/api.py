@@ -6,19 +6,10 @@ from typing import Any
 
 from coordinator.api.connection import admit_follower
 from coordinator.api.http import Routes
-from coordinator.api.registry import (
-    Caller,
-    Change,
-    DomainApi,
-    KeyRange,
-    Live,
-    Query,
-    View,
-    chosen_id,
-)
+from coordinator.api.registry import Change, DomainApi, Live, Query, View
+from coordinator.api.tickets import TicketApi, check_session, name_ticket
 from coordinator.domains.locks import model
 from coordinator.domains.locks.commands import DOMAIN
-from coordinator.domains.locks.follow import follow_acquired, serve_ticket
 from coordinator_sdk import errors
 from coordinator_sdk.errors import InvalidRequest
 from coordinator_sdk.protocol.locks import (
@@ -36,52 +27,29 @@ from coordinator_sdk.protocol.locks import (
 from coordinator_sdk.protocol.tickets import TicketState
 
 
-def _check_session(request: LockAcquire | LockRelease) -> None:
-    if not request.session:
-        raise InvalidRequest("session: must name a session", field="session")
-
-
 def _check_release(request: LockRelease) -> None:
-    _check_session(request)
+    check_session(request)
     if not request.token:
         raise InvalidRequest("token: must be the fencing token of the grant", field="token")
-
-
-def _name_ticket(request: LockAcquire, caller: Caller, id: int) -> None:
-    """Name the ticket after the request, so that a retry finds it."""
-    if not request.ticket:
-        named = f"{caller.client:x}.{id:x}" if caller.client else f"{chosen_id(caller, id):016x}"
-        request.ticket = named
 
 
 def _get(view: View, request: LockGet) -> LockInfo:
     return model.lock_view(view, request.namespace, request.name)
 
 
-def _get_ranges(request: LockGet) -> list[KeyRange]:
-    key = model.holder_key(request.namespace, request.name)
-    return [(key, key + b"\0"), model.waiters(request.namespace, request.name)]
-
-
 def _list(view: View, request: LockList) -> LockListResult:
     return LockListResult(model.locks_view(view, request.namespace, request.prefix))
 
 
-def _list_ranges(request: LockList) -> list[KeyRange]:
-    return [
-        model.holders(request.namespace, request.prefix),
-        model.every_waiter(request.namespace, request.prefix),
-    ]
-
-
+TICKETS = TicketApi(model.QUEUES)
 OPERATIONS: dict[type[Any], Change | Query | Live] = {
-    LockAcquire: Change(_check_session, _name_ticket, follow_acquired, admit_follower),
+    LockAcquire: Change(check_session, name_ticket, TICKETS.follow_wait, admit_follower),
     LockRelease: Change(_check_release),
     LockCancel: Change(),
     LockForceRelease: Change(),
-    LockTicket: Live(serve_ticket),
-    LockGet: Query(_get, ranges=_get_ranges),
-    LockList: Query(_list, ranges=_list_ranges),
+    LockTicket: Live(TICKETS.serve, fresh=True),
+    LockGet: Query(_get, ranges=TICKETS.ranges_of_one),
+    LockList: Query(_list, ranges=TICKETS.ranges_of_all),
 }
 
 

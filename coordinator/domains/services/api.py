@@ -144,7 +144,7 @@ OPERATIONS: dict[type[Any], Change | Query | Live] = {
     ServiceSetStatus: Change(_check_set_status),
     ServiceDiscover: Query(_discover, _check_discover, _discover_ranges),
     ServiceList: Query(_list, ranges=_list_ranges),
-    ServiceWatch: Live(serve_watch),
+    ServiceWatch: Live(serve_watch, fresh=True),
 }
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import msgspec
 
+from coordinator.replica.domain import Records
 from coordinator.wire import systemkey
 from coordinator_sdk.protocol.kv import Event, EventType, KeyValue
 from coordinator_sdk.protocol.services import (
@@ -32,15 +32,6 @@ ANY_STATUS = "*"
 
 encode_instance = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Instance).decode
-
-
-class Records(Protocol):
-    """The system keyspace at one revision."""
-
-    def scan(
-        self, start: bytes, end: bytes, limit: int = 0, reverse: bool = False
-    ) -> list[KeyValue]:
-        """Read the records with start <= key < end."""
 
 
 def instance_key(namespace: str, service: str, instance: str) -> bytes:

@@ -1,146 +1,45 @@
-"""Watching services: a snapshot, then every change, resumable by revision.
-
-The first item is a `ServiceSnapshot` at the published revision, unless the client names the
-last revision it has seen; then comes one `ServiceChange` for each revision that changed an
-instance. Credit counts items. A watch without credit leaves the hub and is opened again,
-from the next revision, when it gets some; if history is gone by then, it ends with
-`Compacted`.
-"""
+"""Watching services: a `ServiceSnapshot`, then one `ServiceChange` for each revision."""
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING
 
-from coordinator.api.dispatch import broken
-from coordinator.api.reading import NowView
+from coordinator.api.changes import ChangeStream
 from coordinator.domains.services import model
 from coordinator.keyspace import SYSTEM
-from coordinator_sdk.errors import Compacted, CoordinatorError, FutureRevision
-from coordinator_sdk.protocol.kv import Watch, WatchEvents
+from coordinator_sdk.protocol.kv import Event, Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from coordinator.api.connection import Connection
-    from coordinator.keyspace.watcher import EncodedBatch
-    from coordinator_sdk.protocol.kv import Event
-    from coordinator_sdk.protocol.services import ServiceWatch
+    from coordinator.api.reading import NowView
+    from coordinator_sdk.protocol.services import ServiceChange, ServiceSnapshot, ServiceWatch
 
 
-class ServiceStream:
-    """One watch of services; the hub delivers to it, the client steers it."""
+class ServiceStream(ChangeStream):
+    """One watch of the instances of a service, or of all services of a namespace."""
+
+    verb = "watch"
 
     def __init__(self, connection: Connection, id: int, request: ServiceWatch) -> None:
-        self._connection = connection
-        self._id = id
-        self._hub = connection.node.hub
-        self._namespace, self._service = request.namespace, request.service
-        self._budget: int | None = request.credit or None
-        self._next_revision = request.start_revision + 1
-        self._is_watching = False
-        self._is_closed = False
+        super().__init__(connection, id, request)
+        self._services = request.namespace, request.service
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the client reads too slowly."""
-        return self._connection.is_full
+    def state(self, view: NowView) -> ServiceSnapshot:
+        """Show all instances."""
+        return model.snapshot(view, view.revision, *self._services)
 
-    def begin(self, view: NowView) -> None:
-        """Send the snapshot, if one is wanted, and watch."""
-        if self._next_revision == 1:
-            self._next_revision = view.revision + 1
-            found = model.snapshot(view, view.revision, self._namespace, self._service)
-            self._connection.send([self._id], found)
-            self._spend()
-        self._watch()
+    def watch(self, start_revision: int) -> Watch:
+        """Watch the instances, with what they were before."""
+        start, end = model.instances(*self._services)
+        return Watch(start, end, start_revision, prev_kv=True, space=SYSTEM)
 
-    def _spend(self) -> None:
-        if self._budget is not None:
-            self._budget -= 1
-
-    def _watch(self) -> None:
-        if self._budget == 0 or self._is_watching or self._is_closed:
-            return
-        self._is_watching = True
-        start, end = model.instances(self._namespace, self._service)
-        watch = Watch(start, end, self._next_revision, prev_kv=True, space=SYSTEM)
-        self._hub.watch(self, 0, watch)
-        if self._hub.is_lagging:
-            self._connection.node.catch_up()
-
-    def deliver(self, ids: list[int], revision: int, batch: EncodedBatch) -> None:
-        """Take in what one or more revisions changed, or that history is gone."""
-        item = batch.item
-        if not isinstance(item, WatchEvents):
-            self._is_watching = False
-            self._lose(self._hub.compact_revision)
-            return
-        for at, events in groupby(item.events, _revision_of):
-            if self._budget == 0:
-                break
-            self._connection.send([self._id], model.change(at, list(events)))
-            self._next_revision = at + 1
-            self._spend()
-        else:
-            self._next_revision = revision + 1
-        if self._budget == 0:
-            self._pause()
-
-    def _pause(self) -> None:
-        self._hub.remove(self)
-        self._is_watching = False
-
-    def _lose(self, compact_revision: int) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            error = Compacted(
-                f"the changes below revision {compact_revision} are gone: watch anew",
-                compact_revision=compact_revision,
-            )
-            self._connection.fail(self._id, error)
-
-    def credit(self, amount: int) -> None:
-        """The client takes that many items more."""
-        if self._budget is not None:
-            self._budget += amount
-            self._watch()
-
-    def cancel(self) -> None:
-        """The client wants no more, or is gone."""
-        self._is_closed = True
-        if self._is_watching:
-            self._pause()
-
-
-def _revision_of(event: Event) -> int:
-    return event.kv.mod_revision
+    def change(self, revision: int, events: Sequence[Event]) -> ServiceChange:
+        """Show which instances changed, and which are gone."""
+        return model.change(revision, events)
 
 
 def serve_watch(connection: Connection, id: int, request: ServiceWatch) -> None:
     """Open a watch of services."""
-    connection.node.read(partial(_begin, connection, id, request))
-
-
-def _begin(
-    connection: Connection, id: int, request: ServiceWatch, error: CoordinatorError | None
-) -> None:
-    if error is not None:
-        connection.fail(id, error)
-        return
-    if connection.is_closed:
-        return
-    try:
-        view = NowView(connection.node.keyspace)
-        if request.start_revision > view.revision:
-            raise FutureRevision(
-                f"start_revision: {request.start_revision} is still to come",
-                field="start_revision",
-            )
-        stream = ServiceStream(connection, id, request)
-        connection.open_stream(id, stream, request)
-        connection.answer(id, view.revision, None)
-        stream.begin(view)
-    except CoordinatorError as refused:
-        connection.fail(id, refused)
-    except Exception as failure:
-        broken(connection, id, failure)
+    ServiceStream(connection, id, request).open()

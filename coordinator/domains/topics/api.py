@@ -153,7 +153,7 @@ OPERATIONS: dict[type[Any], Change | Query | Live] = {
     TopicCreate: Change(_check_create),
     TopicDelete: Change(_check_topic),
     TopicPublish: Change(_check_publish),
-    TopicSubscribe: Live(serve_subscribe, _check_subscribe),
+    TopicSubscribe: Live(serve_subscribe, _check_subscribe, fresh=True),
     TopicGet: Query(_get, _check_topic, _get_ranges),
     TopicList: Query(_list, _check_list, _list_ranges),
     TopicRead: Query(_read, _check_topic),

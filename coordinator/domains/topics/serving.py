@@ -148,41 +148,24 @@ def _no_session(session: int) -> SessionNotFound:
 
 def serve_subscribe(connection: Connection, id: int, request: TopicSubscribe) -> None:
     """Open a subscription."""
-    connection.node.read(partial(_begin, connection, id, request))
-
-
-def _begin(
-    connection: Connection, id: int, request: TopicSubscribe, error: CoordinatorError | None
-) -> None:
-    if error is not None:
-        connection.fail(id, error)
-        return
-    if connection.is_closed:
-        return
     node = connection.node
-    try:
-        revision = node.keyspace.revision
-        if request.start == REVISION and request.position > revision:
-            raise FutureRevision(
-                f"position: revision {request.position} is still to come", field="position"
-            )
-        if request.session and node.keyspace.get(SYSTEM, records.key(request.session)) is None:
-            raise _no_session(request.session)
-        known = feeds(node)
-        feed = known.get(request.namespace)
-        if feed is None:
-            feed = Feed(node, request.namespace)
-        stream = SubscriptionStream(
-            connection, id, feed, partial(_forget, known, request.namespace, feed)
+    revision = node.keyspace.revision
+    if request.start == REVISION and request.position > revision:
+        raise FutureRevision(
+            f"position: revision {request.position} is still to come", field="position"
         )
-        connection.open_stream(id, stream, request)
-        known[request.namespace] = feed
-        connection.answer(id, revision, None)
-        stream.begin(request)
-    except CoordinatorError as refused:
-        connection.fail(id, refused)
-    except Exception as failure:
-        broken(connection, id, failure)
+    if request.session and node.keyspace.get(SYSTEM, records.key(request.session)) is None:
+        raise _no_session(request.session)
+    known = feeds(node)
+    feed = known.get(request.namespace)
+    if feed is None:
+        feed = Feed(node, request.namespace)
+    on_idle = partial(_forget, known, request.namespace, feed)
+    stream = SubscriptionStream(connection, id, feed, on_idle)
+    connection.open_stream(id, stream, request)
+    known[request.namespace] = feed
+    connection.answer(id, revision, None)
+    stream.begin(request)
 
 
 def _forget(known: dict[str, Feed], namespace: str, feed: Feed) -> None:

@@ -1,4 +1,4 @@
-"""Following a ticket: its later states as items of a stream.
+"""Tickets at the edge: naming them, asking for their state, following it as a stream.
 
 A waiter costs the hub one watch of exactly its ticket's key, which changes when the ticket
 is granted or ends, and at no other time. Following a grant watches the holder's key besides.
@@ -7,23 +7,21 @@ is granted or ends, and at no other time. Following a grant watches the holder's
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from coordinator.api.dispatch import broken
 from coordinator.api.reading import NowView
-from coordinator.domains.locks import model
+from coordinator.api.registry import Caller, KeyRange, chosen_id
 from coordinator.keyspace import SYSTEM
 from coordinator.replica.tickets import decode_ticket, ticket_state
 from coordinator.sessions import records
-from coordinator_sdk.errors import CoordinatorError
+from coordinator_sdk.errors import InvalidRequest
 from coordinator_sdk.protocol.kv import Watch, WatchCancelled
 from coordinator_sdk.protocol.tickets import EXPIRED, GRANTED, QUEUED, RELEASED, TicketState
 
 if TYPE_CHECKING:
     from coordinator.api.connection import Connection
     from coordinator.keyspace.watcher import EncodedBatch
-    from coordinator_sdk.protocol.locks import LockAcquire, LockTicket
+    from coordinator.replica.queues import Queues
 
 SESSION_ENDED = "the session has ended"
 
@@ -34,6 +32,7 @@ class Follower:
     Args:
         connection: Whom to tell.
         id: The request that opened the stream.
+        queues: Those that the ticket belongs to.
         request: What names the ticket.
         state: The last state that the client was told.
         until: The states after which the stream goes on.
@@ -45,7 +44,8 @@ class Follower:
         self,
         connection: Connection,
         id: int,
-        request: LockAcquire | LockTicket,
+        queues: Queues,
+        request: Any,
         state: str,
         until: tuple[str, ...],
     ) -> None:
@@ -53,8 +53,8 @@ class Follower:
         self._id = id
         self._hub = connection.node.hub
         self._ticket = request.ticket
-        self._ticket_key = model.ticket_key(request.namespace, request.name, request.ticket)
-        self._holder_key = model.holder_key(request.namespace, request.name)
+        self._ticket_key = queues.ticket_key(request.namespace, request.name, request.ticket)
+        self._holder_key = queues.holder_key(request.namespace, request.name)
         self._state = state
         self._until = until
         self._session = 0
@@ -115,41 +115,64 @@ class Follower:
         """Nothing depends on credit: there are few states."""
 
 
-def follow_acquired(
-    connection: Connection, id: int, request: LockAcquire, state: TicketState
-) -> None:
-    """After an acquisition that has to wait: tell how the wait ends."""
-    if not request.follow or state.state != QUEUED:
-        return
-    follower = Follower(connection, id, request, QUEUED, (QUEUED,))
-    connection.open_stream(id, follower, request, is_admitted=True)
-    if not follower.open():
-        # A retry is answered with the outcome of the first try; the grant has come since.
-        asyncio.get_running_loop().call_soon(follower.tell)
+class TicketApi:
+    """How the tickets of one domain are served.
 
+    Args:
+        queues: Where the records of the domain lie.
+    """
 
-def serve_ticket(connection: Connection, id: int, request: LockTicket) -> None:
-    """Tell the state of a ticket, and on request what becomes of it."""
-    connection.node.read(partial(_answer_ticket, connection, id, request))
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
 
+    def follow_wait(
+        self, connection: Connection, id: int, request: Any, state: TicketState
+    ) -> None:
+        """After a request that has to wait, and wants to be told: tell how the wait ends."""
+        if not request.follow or state.state != QUEUED:
+            return
+        follower = Follower(connection, id, self._queues, request, QUEUED, (QUEUED,))
+        connection.open_stream(id, follower, request, is_admitted=True)
+        if not follower.open():
+            # A retry is answered with the outcome of the first try; the grant has come since.
+            asyncio.get_running_loop().call_soon(follower.tell)
 
-def _answer_ticket(
-    connection: Connection, id: int, request: LockTicket, error: CoordinatorError | None
-) -> None:
-    if error is not None:
-        connection.fail(id, error)
-        return
-    if connection.is_closed:
-        return
-    try:
+    def serve(self, connection: Connection, id: int, request: Any) -> None:
+        """Tell the state of a ticket, and on request what becomes of it."""
         view = NowView(connection.node.keyspace)
-        state = model.ticket_view(view, request.namespace, request.name, request.ticket)
+        state = self._queues.state(view, request.namespace, request.name, request.ticket)
         if request.follow and state.state in (QUEUED, GRANTED):
-            follower = Follower(connection, id, request, state.state, (QUEUED, GRANTED))
+            until = (QUEUED, GRANTED)
+            follower = Follower(connection, id, self._queues, request, state.state, until)
             connection.open_stream(id, follower, request)
             follower.open()
         connection.answer(id, view.revision, state)
-    except CoordinatorError as refused:
-        connection.fail(id, refused)
-    except Exception as failure:
-        broken(connection, id, failure)
+
+    def ranges_of_one(self, request: Any) -> list[KeyRange]:
+        """Give what is read to show the queue that a request names."""
+        key = self._queues.holder_key(request.namespace, request.name)
+        return [(key, key + b"\0"), self._queues.waiters(request.namespace, request.name)]
+
+    def ranges_of_all(self, request: Any) -> list[KeyRange]:
+        """Give what is read to list the queues whose name starts with the request's prefix."""
+        return [
+            self._queues.holders(request.namespace, request.prefix),
+            self._queues.every_waiter(request.namespace, request.prefix),
+        ]
+
+
+def name_ticket(request: Any, caller: Caller, id: int) -> None:
+    """Name the ticket of a request after the request, so that a retry finds it."""
+    if not request.ticket:
+        named = f"{caller.client:x}.{id:x}" if caller.client else f"{chosen_id(caller, id):016x}"
+        request.ticket = named
+
+
+def check_session(request: Any) -> None:
+    """Refuse what names no session for the ticket to hang on.
+
+    Raises:
+        InvalidRequest: It names none.
+    """
+    if not request.session:
+        raise InvalidRequest("session: must name a session", field="session")
