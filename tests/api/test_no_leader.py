@@ -84,4 +84,5 @@ async def test_an_age_is_kept_to(tmp_path: Path):
             with suppress(ConnectionClosed):
                 while True:
                     told.append(await socket.item())
-            assert [type(one) for one in told] == [Closing]
+            # It is refused, or left to another member; but not answered.
+            assert {type(one) for one in told} <= {Failure, Closing}
