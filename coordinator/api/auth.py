@@ -258,6 +258,7 @@ def identity(node: Node, caller: Caller) -> Identity:
         store.enabled,
         [one for role in found for one in role.keys],
         [one for role in found for one in role.domains],
+        node.config.insecure_open,
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from coordinator.api.gate import is_same_origin, is_this_machine
+from coordinator.api.permits import authorize
 from coordinator.api.reading import fresh
 from coordinator.api.registry import Caller
 from coordinator.config import ConfigError
@@ -36,6 +37,7 @@ from coordinator_sdk.protocol.auth import (
     AUTH_NOT_ENABLED,
     INVALID_TOKEN,
     USER_EMPTY,
+    AuthStatus,
     LoginResult,
 )
 
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 audit = logging.getLogger("coordinator.audit")
 
 COOKIE: Final = "coordinator_session"
+SESSION_MS: Final = 12 * 3_600_000
+"""After so long since the login, a token is not followed by another without the password."""
 CSRF_HEADER: Final = "x-coordinator-csrf"
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 NOT_YET: Final = (
@@ -200,6 +204,48 @@ class Identity:
         self._note(user, origin, "ok")
         token, expires_ms = await self.credentials.issue(user, revision)
         return LoginResult(token, user, expires_ms, revision, now_ms())
+
+    def log_out(self, credential: str, origin: str) -> None:
+        """Make a token void on this member; what proves nothing, or is no token, stays as it is.
+
+        Args:
+            credential: What came as ``Authorization`` or as a cookie.
+            origin: Where the client is, ``host:port``.
+        """
+        if not self._node.machine.auth.enabled:
+            return
+        found = self.credentials.log_out(_bare(credential))
+        if found is not None:
+            audit.info("logout user=%r origin=%s", found.user, origin)
+
+    async def renew(self, credential: str, origin: str) -> LoginResult:
+        """Issue another token to whoever has one, as good as that one and for longer.
+
+        Args:
+            credential: The token.
+            origin: Where the client is, ``host:port``.
+
+        Raises:
+            Conflict: Authentication is off.
+            Unauthenticated: It proves nothing, is no token of ours, or goes back to a login of
+                more than `SESSION_MS` ago.
+        """
+        if not self._node.machine.auth.enabled:
+            raise Conflict(AUTH_NOT_ENABLED)
+        token = _bare(credential)
+        proof = self._prove(token)
+        if proof.scope or not (proof.began_ms or self.credentials.are_simple):
+            raise Unauthenticated(INVALID_TOKEN)
+        caller = Caller(proof.user, origin, auth_revision=proof.auth_revision)
+        authorize(self._node, caller, AuthStatus())
+        expires_ms = proof.expires_ms
+        if not self.credentials.are_simple:
+            if now_ms() >= proof.began_ms + SESSION_MS:
+                raise Unauthenticated(INVALID_TOKEN, reason="expired")
+            token, expires_ms = await self.credentials.issue(
+                proof.user, proof.auth_revision, proof.began_ms
+            )
+        return LoginResult(token, proof.user, expires_ms, proof.auth_revision, now_ms())
 
     async def _compare(self, user: str, password: str) -> tuple[bool, int]:
         """Compare a password; also by what other members know, if it does not fit here."""

@@ -9,10 +9,16 @@ from fastapi import Request, Response
 
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import guarded
-from coordinator.api.http import JSON_TYPE, Routes, answer_json
+from coordinator.api.http import JSON_TYPE, Routes, answer_json, documented
 from coordinator.api.identity import COOKIE, Identity, credential_of, now_ms, origin_of
 from coordinator.api.recheck import recheck
-from coordinator_sdk.errors import Conflict, Exhausted, InvalidRequest
+from coordinator_sdk.errors import (
+    Conflict,
+    Exhausted,
+    InvalidRequest,
+    PermissionDenied,
+    Unauthenticated,
+)
 from coordinator_sdk.protocol.auth import (
     INVALID_TOKEN,
     Login,
@@ -83,9 +89,18 @@ def add_routes(routes: Routes) -> None:
         "/auth/logout",
         _logout,
         methods=["POST"],
-        summary="Forget the cookie of the dashboard",
+        summary="Make a token void, and forget the cookie of the dashboard",
         operation_id="auth_logout",
         status_code=204,
+        response_model=None,
+    )
+    routes.router.add_api_route(
+        "/auth/renew",
+        _renew,
+        methods=["POST"],
+        summary="Have the cookie of the dashboard live on",
+        operation_id="auth_renew",
+        responses=documented(LoginResult, 200, (Conflict, Unauthenticated, PermissionDenied)),
         response_model=None,
     )
     routes.router.add_api_route(
@@ -102,20 +117,46 @@ async def _login_over_http(request: Request, op: Login) -> Response:
     identity: Identity = request.app.state.serving.identity
     node = request.app.state.node
     result = await identity.login(op.user, op.password, origin_of(request.scope))
-    if not op.cookie:
-        answer = answer_json(request, result, node.revision)
-    else:
-        token, result.token = result.token, ""
-        answer = answer_json(request, result, node.revision)
-        life_s = max(1, (result.expires_ms - result.clock_ms) // 1000)
-        answer.headers["set-cookie"] = _set_cookie(request, token, life_s)
+    if op.cookie:
+        return _with_cookie(request, result)
+    answer = answer_json(request, result, node.revision)
     answer.headers["cache-control"] = "no-store"
     return answer
 
 
+def _with_cookie(request: Request, result: LoginResult) -> Response:
+    """Answer with a login whose token no script sees."""
+    token, result.token = result.token, ""
+    answer = answer_json(request, result, request.app.state.node.revision)
+    life_s = max(1, (result.expires_ms - result.clock_ms) // 1000)
+    answer.headers["set-cookie"] = _set_cookie(request, token, life_s)
+    answer.headers["cache-control"] = "no-store"
+    return answer
+
+
+async def _renew(request: Request) -> Response:
+    """Give the dashboard another cookie, while the one it has is good.
+
+    A page that stays open asks in time. Twelve hours after the login the password is asked for.
+    """
+    identity: Identity = request.app.state.serving.identity
+    headers = request.scope["headers"]
+    credential = credential_of(headers, request.method)
+    if any(name == b"authorization" for name, _ in headers):
+        raise PermissionDenied("authorization: only a cookie is renewed", field="authorization")
+    return _with_cookie(request, await identity.renew(credential, origin_of(request.scope)))
+
+
 async def _logout(request: Request) -> Response:
-    """Have the browser forget the cookie. The token in it is void only once it expires."""
-    credential_of(request.scope["headers"], request.method)
+    """Make the token that comes along void, on this member, and have the browser forget its cookie.
+
+    Streams that were opened with it end. An API key stays: it is revoked instead.
+    """
+    credential = credential_of(request.scope["headers"], request.method)
+    serving = request.app.state.serving
+    if credential:
+        serving.identity.log_out(credential, origin_of(request.scope))
+        serving.recheck.look_again()
     headers = {"set-cookie": _set_cookie(request, "", 0), "cache-control": "no-store"}
     return Response(None, 204, headers)
 

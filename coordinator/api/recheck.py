@@ -40,6 +40,10 @@ class Recheck:
         self._seen = -1
         self._waiting: deque[Connection] = deque()
 
+    def look_again(self) -> None:
+        """Judge all anew soon, although users and roles are what they were."""
+        self._seen = -1
+
     def tick(self) -> None:
         """Go on, a bounded number of streams at a time; to be called several times a second."""
         auth = self._node.machine.auth

@@ -85,6 +85,7 @@ class Serving:
         http_streams: Every stream over HTTP, as keys.
         unfinished: What they hold of requests to come.
         credentials: What the client port shows and accepts, if it speaks TLS.
+        recheck: Ends the streams that their callers may not have any more.
         http2: Makes the protocol of a connection that begins with HTTP/2's preface, of the set
             in which the server keeps its connections, and of the client's host and port; None if
             it is not spoken.
@@ -114,7 +115,8 @@ class Serving:
         self.credentials: list[Credentials] = []
         self.http2: Callable[[set[Any], tuple[str, int]], asyncio.Protocol] | None = None
         node.group.absence.told.append(self._send_away)
-        node.on_tick.append(Recheck(node, self.connections).tick)
+        self.recheck = Recheck(node, self.connections)
+        node.on_tick.append(self.recheck.tick)
 
     def connections(self) -> list[Connection]:
         """Give every connection that may have streams."""

@@ -24,6 +24,7 @@ from coordinator.credentials.proof import Proof, Refused
 from coordinator.credentials.simple import SimpleTokens
 from coordinator.credentials.token_key import TokenKey, WrongKey
 from coordinator.credentials.tokens import Issuer, issue, kid_of, looks_like_token, verify
+from coordinator.credentials.void import VoidTokens
 from coordinator.keyspace.auth_records import KEY_SCOPE
 from coordinator_sdk.errors import Conflict
 from coordinator_sdk.protocol.auth import ROOT
@@ -83,6 +84,7 @@ class Credentials:
         self._shared_names: tuple[str, ...] = ()
         self._simple = SimpleTokens(lambda: self._auth().token_keys, self._setting.ttl_ms)
         self._proofs: dict[str, Proof] = {}
+        self._void = VoidTokens()
         self._by_certificate: dict[str, str] = {}
         self._seen = -1
         self._refresh_ms = clock_ms() + REFRESH_MS
@@ -91,6 +93,11 @@ class Credentials:
         self._load()
         if config.oidc_jwks_url:
             self._refresh_ms = 0
+
+    @property
+    def are_simple(self) -> bool:
+        """Whether the tokens of this member are simple ones, which live on while they are used."""
+        return self._setting.kind == SIMPLE
 
     # ------------------------------------------------------------ believing
 
@@ -103,6 +110,28 @@ class Credentials:
         Raises:
             Refused: It proves nothing.
         """
+        found = self._believe(credential)
+        if not found.scope and self._void.holds(found.user, credential):
+            self._simple.forget(credential)
+            raise Refused("logged out")
+        return found
+
+    def log_out(self, credential: str) -> Proof | None:
+        """Believe a token no more, on this member.
+
+        Returns:
+            Whom it stood for; None if for nobody, or if it is an API key, which is revoked instead.
+        """
+        try:
+            found = self.prove(credential)
+        except Refused:
+            return None
+        if found.scope:
+            return None
+        self._void.add(found.user, credential, found.expires_ms, self._clock_ms())
+        return found
+
+    def _believe(self, credential: str) -> Proof:
         auth = self._auth()
         if auth.revision != self._seen:
             self._forget(auth)
@@ -145,7 +174,12 @@ class Credentials:
                 raise Refused("an outside issuer does not say who is root")
             return Proof(user, OUTSIDE, expires_ms=claims.expires_ms)
         claims = verify(token, self._issuer(), now_ms / 1000)
-        return Proof(claims.subject, claims.revision, expires_ms=claims.expires_ms)
+        return Proof(
+            claims.subject,
+            claims.revision,
+            expires_ms=claims.expires_ms,
+            began_ms=claims.began_ms,
+        )
 
     def of_certificate(self, names: Sequence[str]) -> Proof | None:
         """Tell whom a client certificate stands for; None if for nobody.
@@ -175,12 +209,13 @@ class Credentials:
 
     # ------------------------------------------------------------ issuing
 
-    async def issue(self, user: str, revision: int) -> tuple[str, int]:
+    async def issue(self, user: str, revision: int, began_ms: int = 0) -> tuple[str, int]:
         """Issue a token.
 
         Args:
             user: Whom it is about.
             revision: The revision of users and roles at which that was proved.
+            began_ms: Unix time of the login that it goes back to; 0 for now.
 
         Returns:
             The token, and the Unix time in ms from which on it is void; a simple one lives on
@@ -201,9 +236,8 @@ class Credentials:
             raise Conflict(
                 "this member has no key to sign tokens with: --auth-token lacks priv-key"
             )
-        return issue(
-            self._issuer(), key, user, revision, now_ms / 1000, self._setting.ttl_ms / 1000
-        )
+        life_s = self._setting.ttl_ms / 1000
+        return issue(self._issuer(), key, user, revision, now_ms / 1000, life_s, began_ms)
 
     async def be_ready(self) -> None:
         """See to it that there is something to sign tokens with."""

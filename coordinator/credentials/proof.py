@@ -14,12 +14,14 @@ class Proof:
         auth_revision: The revision of users and roles at which it did.
         scope: What limits it: see `coordinator.keyspace.deciding`; empty for nothing.
         expires_ms: Unix time from which on it proves nothing; 0 for never.
+        began_ms: Unix time of the login that it goes back to; 0 if that is not known.
     """
 
     user: str
     auth_revision: int
     scope: str = ""
     expires_ms: int = 0
+    began_ms: int = 0
 
 
 class Refused(Exception):

@@ -44,11 +44,13 @@ class Claims:
         subject: Whom it is about.
         expires_ms: Unix time from which on it says nothing.
         revision: The revision of users and roles at which it was issued; 0 if it tells none.
+        began_ms: Unix time of the login that it goes back to, at the latest that of its issue.
     """
 
     subject: str
     expires_ms: int
     revision: int = 0
+    began_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def _believed(claims: dict[str, Any], issuer: Issuer, now_seconds: float) -> Cla
         raise Refused(f"without the claim {issuer.subject!r}")
     if type(revision) is not int or not 0 <= revision < 1 << 63:
         raise Refused("its revision is none")
-    return Claims(subject, int(expires * 1000), revision)
+    began = min(issued, _time(claims, "began")) if "began" in claims else issued
+    return Claims(subject, int(expires * 1000), revision, int(began * 1000))
 
 
 def _time(claims: dict[str, Any], name: str) -> float:
@@ -169,7 +172,13 @@ def _time(claims: dict[str, Any], name: str) -> float:
 
 
 def issue(
-    issuer: Issuer, key: TokenKey, user: str, revision: int, now_seconds: float, life_seconds: float
+    issuer: Issuer,
+    key: TokenKey,
+    user: str,
+    revision: int,
+    now_seconds: float,
+    life_seconds: float,
+    began_ms: int = 0,
 ) -> tuple[str, int]:
     """Issue a token.
 
@@ -180,6 +189,7 @@ def issue(
         revision: The revision of users and roles at which that was proved.
         now_seconds: Unix time.
         life_seconds: How long it is good for.
+        began_ms: Unix time of the login that it goes back to; 0 for now.
 
     Returns:
         The token, and the Unix time in ms from which on it is void.
@@ -201,5 +211,7 @@ def issue(
         "jti": secrets.token_urlsafe(9),
         "revision": revision,
     }
+    if began_ms:
+        claims["began"] = began_ms // 1000
     token = jws.sign(claims, key.signing, {"kid": key.kid}, key.algorithm)
     return str(token), expires * 1000

@@ -41,8 +41,8 @@ OPEN = {
     ("POST", "/v1/auth/logout"),
 }
 """Routes for everybody. A credential that comes with them and is wrong may be told so."""
-FOR_EVERY_USER = {("GET", "/v1/auth/status"), ("POST", "/v1/kv/txn")}
-"""Routes that any user may use; an empty transaction touches nothing."""
+FOR_EVERY_USER = {("GET", "/v1/auth/status"), ("POST", "/v1/kv/txn"), ("POST", "/v1/auth/renew")}
+"""Routes that any user may use; an empty transaction touches nothing, a cookie is one's own."""
 OPEN_OPERATIONS = {
     "auth.login",
     "auth.reauthenticate",

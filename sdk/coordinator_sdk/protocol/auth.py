@@ -198,6 +198,7 @@ class Identity(Struct, array_like=True):
         enabled: Whether authentication is on; everybody may do everything otherwise.
         keys: What it may do with keys; with the role `root` everything, whatever stands here.
         domains: What it may do besides.
+        insecure_open: Whether the member was told to serve openly whoever reaches it.
     """
 
     user: str
@@ -208,6 +209,7 @@ class Identity(Struct, array_like=True):
     enabled: bool = False
     keys: list[KeyPermission] = []
     domains: list[DomainPermission] = []
+    insecure_open: bool = False
 
 
 # ---------------------------------------------------------------- users

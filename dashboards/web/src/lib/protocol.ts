@@ -440,6 +440,7 @@ export interface Identity {
   enabled: boolean;
   keys: KeyPermission[];
   domains: DomainPermission[];
+  insecure_open: boolean;
 }
 
 export interface Instance {
@@ -1494,7 +1495,7 @@ export const FIELDS: Record<string, string> = {
   HashKeysResult: "hash revision compact_revision",
   Hello: "#hello version=1 client=\"0000000000000000\" cluster=\"0000000000000000\" agent=\"\" features=[]",
   HelloResult: "version client resumed cluster member member_name=\"\" server=\"\" features=[] endpoints=[] max_request_bytes=1572864 max_in_flight=256",
-  Identity: "user roles=[] scope=\"\" expires_ms=0 clock_ms=0 enabled=false keys:KeyPermission=[] domains:DomainPermission=[]",
+  Identity: "user roles=[] scope=\"\" expires_ms=0 clock_ms=0 enabled=false keys:KeyPermission=[] domains:DomainPermission=[] insecure_open=false",
   Instance: "namespace service instance session address=\"\" port=0 tags=[] metadata={} zone=\"\" version=\"\" weight=1 status=\"passing\" status_reason=\"\" registered_ms=0 revision=0",
   KeyPermission: "access key range_end=\"\"",
   KeyValue: "key create_revision=0 mod_revision=0 version=0 lease=\"0000000000000000\" value=\"\"",
