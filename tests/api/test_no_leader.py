@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,6 +80,8 @@ async def test_an_age_is_kept_to(tmp_path: Path):
             assert await socket.call(read, RangeResult)
             cluster.cut_off(name)
             assert await socket.call(read, RangeResult)
+            cut = time.monotonic()
+            await until(lambda: time.monotonic() > cut + 0.002)
             await socket.send(Range(b"a", serializable=True, max_staleness_ms=1))
             told = []
             with suppress(ConnectionClosed):
