@@ -59,7 +59,10 @@ class SmallNode:
         self.hub = WatchHub(self.keyspace.log, self.keyspace.compact_revision)
         self.clock_ms = 1_000_000
         self.group = SimpleNamespace(
-            absence=SimpleNamespace(told=[]), standings=SimpleNamespace(status=None)
+            absence=SimpleNamespace(told=[]),
+            standings=SimpleNamespace(status=None),
+            links=list,
+            sync_times=None,
         )
         self.on_tick: list[Callable[[], None]] = []
         self.refusal: CoordinatorError | None = None
