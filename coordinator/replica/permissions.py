@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from coordinator.keyspace.auth_records import KEY_SCOPE
 from coordinator.keyspace.deciding import rights_of, roles_of
 from coordinator.keyspace.leases import SESSION
 from coordinator.keyspace.records import SYSTEM, USER
@@ -249,9 +250,12 @@ def _check_key_create(asker: Asker, op: auth.ApiKeyCreate) -> None:
 
 
 def _check_key_revoke(asker: Asker, op: auth.ApiKeyRevoke) -> None:
+    """As for making one; but whoever came with a key may always make that one void."""
     found = asker.auth.api_keys.get(op.key)
-    if found is None or found.user != asker.actor:
+    if found is None:
         _check_admin(asker, op)
+    elif found.user != asker.actor or asker.scope not in ("", f"{KEY_SCOPE}{op.key:x}"):
+        _check_about_user(asker, found)
 
 
 def _check_key_list(asker: Asker, op: auth.ApiKeyList) -> None:
@@ -363,7 +367,11 @@ CORE_RULES: dict[type[Any], Rule] = {
         "to be the user, without a limit; or `auth:admin`, for `root` the role `root`",
         _check_key_create,
     ),
-    auth.ApiKeyRevoke: Rule("to be its user; or `auth:admin`", _check_key_revoke),
+    auth.ApiKeyRevoke: Rule(
+        "to be its user, without a limit, or to come with it; or `auth:admin`, for `root` the role "
+        "`root`",
+        _check_key_revoke,
+    ),
     auth.ApiKeyList: Rule("to be the user; or `auth:admin`", _check_key_list),
     members_own.LeaseExpire: _MEMBERS_OWN,
     members_own.LeaseContinue: _MEMBERS_OWN,
