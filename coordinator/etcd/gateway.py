@@ -6,12 +6,13 @@ An ASGI application: uvicorn has read and checked the request already, with the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.api.identity import origin_of, tls_of
 from coordinator.api.registry import Caller
-from coordinator.etcd import jsonform
+from coordinator.etcd import headers, jsonform
 from coordinator.etcd.asking import identify_surely
 from coordinator.etcd.calls import Call, Conversation, Served, ending, guarded
 from coordinator.etcd.permits import OPEN, TOLD_LATER
@@ -19,12 +20,13 @@ from coordinator.etcd.status import Code, StatusError, status_of
 from coordinator_sdk.errors import CoordinatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
 
     from starlette.types import Message as AsgiMessage
     from starlette.types import Receive, Scope, Send
 
     from coordinator.api.serving import Serving
+    from coordinator.etcd.messages import Message
 
 PREFIXES: Final = ("/v3", "/v3beta")
 UNREAD_BYTES: Final = 1 << 20
@@ -233,7 +235,9 @@ class Gateway:
         served.begun[0] += 1
         call = GatewayCall(served.method.path)
         conversation: Conversation | None = None
+        timeout_s = None
         try:
+            timeout_s = _timeout_s(scope)
             await self._identify(call, served.method.path, scope)
             if served.unary is not None:
                 served.unary(call, jsonform.from_json(served.method.request, body))
@@ -241,15 +245,21 @@ class Gateway:
                 self._serving.admit_stream(call)
                 assert served.converse is not None
                 conversation = served.converse(call)
-                for text in _objects(body):
-                    conversation.received(jsonform.from_json(served.method.request, text))
+                for message in _told(jsonform.messages(served.method.request, body)):
+                    conversation.received(message)
                 conversation.half_closed()
         except Exception as error:
             call.fail(error)
         gone = asyncio.ensure_future(_until_gone(receive))
         answering = asyncio.ensure_future(self._respond(served, call, send))
         try:
-            await asyncio.wait({gone, answering}, return_when=asyncio.FIRST_COMPLETED)
+            both = {gone, answering}
+            done, _ = await asyncio.wait(
+                both, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                call.fail(StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded"))
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
             answering.cancel()
@@ -275,11 +285,11 @@ class Gateway:
 
     async def _respond(self, served: Served, call: GatewayCall, send: Send) -> None:
         payload = await call.item()
-        if served.unary is not None or payload is None:
-            if call.error is not None:
-                await _answer(send, _http_status(call.error), _error(call.error))
-            else:
-                await _answer(send, 200, _json(served, payload or b""))
+        if payload is None and call.error is not None:
+            await _answer(send, _http_status(call.error), _error(call.error))
+            return
+        if served.unary is not None:
+            await _answer(send, 200, _json(served, payload or b""))
             return
         await send(_start(200, b"application/json"))
         while payload is not None:
@@ -332,18 +342,36 @@ _PHRASES: Final = {
 }
 
 
+def _timeout_s(scope: Scope) -> float | None:
+    """Read the time that the client gives the call, if it said so."""
+    given = dict(scope["headers"]).get(b"grpc-timeout")
+    if not given:
+        return None
+    found = headers.timeout_s(given)
+    if found is None:
+        text = f"invalid grpc-timeout: {given.decode('latin-1')}"
+        raise StatusError(Code.INVALID_ARGUMENT, text)
+    return found
+
+
 def _token(scope: Scope) -> bytes:
     found = dict(scope["headers"])
     token: bytes = found.get(b"grpc-metadata-token") or found.get(b"authorization") or b""
     return token
 
 
-def _objects(body: bytes) -> list[bytes]:
-    """Split the body of a stream: one message, or one on each line."""
-    lines = [line for line in body.splitlines() if line.strip()]
-    if len(lines) > 1 and all(line.lstrip()[:1] == b"{" for line in lines):
-        return lines
-    return [body]
+def _told(messages: Iterator[Message]) -> Iterator[Message]:
+    """Give the messages of a stream's body, up to one that cannot be read."""
+    try:
+        first = next(messages, None)
+    except StatusError as error:
+        # What a stream cannot read is no wrong argument to etcd's gateway.
+        raise StatusError(Code.UNKNOWN, error.message) from None
+    if first is not None:
+        yield first
+        with contextlib.suppress(StatusError):
+            while (message := next(messages, None)) is not None:
+                yield message
 
 
 async def _body(receive: Receive) -> bytes | None:
@@ -363,14 +391,14 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _start(status: int, kind: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> Any:
+def _start(status: int, kind: bytes, more: list[tuple[bytes, bytes]] | None = None) -> Any:
     return {
         "type": "http.response.start",
         "status": status,
         "headers": [
             (b"content-type", kind),
             (b"cache-control", b"no-store"),
-            *(headers or ()),
+            *(more or ()),
         ],
     }
 
@@ -380,8 +408,8 @@ async def _answer(
     status: int,
     body: bytes,
     kind: bytes = b"application/json",
-    headers: list[tuple[bytes, bytes]] | None = None,
+    more: list[tuple[bytes, bytes]] | None = None,
 ) -> None:
     length = (b"content-length", b"%d" % len(body))
-    await send(_start(status, kind, [length, *(headers or ())]))
+    await send(_start(status, kind, [length, *(more or ())]))
     await send({"type": "http.response.body", "body": body})

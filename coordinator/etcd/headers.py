@@ -40,13 +40,19 @@ class Head:
         self.timeout_s = _seconds(fields.get(b"grpc-timeout"))
 
 
+def timeout_s(text: bytes) -> float | None:
+    """Read the header ``grpc-timeout``; None if it is malformed."""
+    match = _TIMEOUT.fullmatch(text)
+    return min(int(match[1]) * _UNITS[match[2]], TIMEOUT_S_MAX) if match is not None else None
+
+
 def _seconds(text: bytes | None) -> float | None:
     if text is None:
         return None
-    match = _TIMEOUT.fullmatch(text)
-    if match is None:
+    found = timeout_s(text)
+    if found is None:
         raise StreamBroken(H2Error.PROTOCOL_ERROR, "grpc-timeout is malformed")
-    return min(int(match[1]) * _UNITS[match[2]], TIMEOUT_S_MAX)
+    return found
 
 
 class HeadReader:

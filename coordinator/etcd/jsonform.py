@@ -3,6 +3,7 @@
 Bytes are base64, 64-bit numbers are strings in answers and strings or numbers in requests, enums
 are names in answers and names or numbers in requests, fields have the names of the table, and what
 is zero is left out. Requests may write a field's name in camelCase too; unknown fields are ignored.
+What is refused is refused in the words of Go's decoder.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 
+from coordinator.etcd import jsontext
 from coordinator.etcd.status import Code, StatusError
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor
+    from collections.abc import Iterator
+
+    from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
     from coordinator.etcd.messages import Message
 
@@ -27,11 +31,21 @@ _BASE64 = re.compile(
     r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?",
 )
 _NO_LINES = {ord("\r"): None, ord("\n"): None}
-_WHOLE = re.compile(r"-?[0-9]{1,20}")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
+_MESSAGE = "map[string]json.RawMessage"
+_LIST = "[]json.RawMessage"
+_GO_TYPES = {
+    FieldDescriptor.TYPE_BYTES: "[]uint8",
+    FieldDescriptor.TYPE_BOOL: "bool",
+    FieldDescriptor.TYPE_STRING: "string",
+    FieldDescriptor.TYPE_INT64: "int64",
+    FieldDescriptor.TYPE_UINT64: "uint64",
+    FieldDescriptor.TYPE_INT32: "int32",
+    FieldDescriptor.TYPE_UINT32: "uint32",
+}
+
 encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 def _wrong(text: str) -> StatusError:
@@ -74,24 +88,48 @@ def _plain_value(field: FieldDescriptor, value: Any) -> Any:
 
 
 def from_json(kind: type[Message], text: bytes) -> Message:
-    """Read a message.
+    """Read a message; what comes behind it is not looked at.
 
     Raises:
         StatusError: It is no JSON, or no such message.
     """
-    message = kind()
-    if text.strip():
-        try:
-            content = _decode(text)
-        except (ValueError, RecursionError) as error:
-            raise _wrong(str(error)) from None
-        _fill(message, content, 0)
-    return message
+    return next(messages(kind, text), None) or kind()
+
+
+def messages(kind: type[Message], text: bytes) -> Iterator[Message]:
+    """Read one message after the other.
+
+    Raises:
+        StatusError: The next one is no JSON, or no such message.
+    """
+    try:
+        for content in jsontext.values(text):
+            message = kind()
+            if content is not None:
+                _fill(message, content, 0)
+            yield message
+    except jsontext.Malformed as error:
+        raise _wrong(str(error)) from None
+
+
+def _unfit(value: Any, wanted: str, *, in_full: bool = False) -> StatusError:
+    """Refuse a value of another type than the wanted one of Go."""
+    if value is None:
+        given = "null"
+    elif isinstance(value, bool):
+        given = "bool"
+    elif isinstance(value, int | jsontext.Odd):
+        given = f"number {value}" if in_full else "number"
+    elif isinstance(value, str):
+        given = "string"
+    else:
+        given = "array" if isinstance(value, list) else "object"
+    return _wrong(f"json: cannot unmarshal {given} into Go value of type {wanted}")
 
 
 def _fill(message: Message, content: Any, depth: int) -> None:
     if not isinstance(content, dict):
-        raise _wrong("json: cannot unmarshal a value into a message")
+        raise _unfit(content, _MESSAGE)
     if depth > DEPTH_MAX:
         raise _wrong("json: nested too deeply")
     fields = _fields(message.DESCRIPTOR)
@@ -101,7 +139,7 @@ def _fill(message: Message, content: Any, depth: int) -> None:
             continue
         if field.is_repeated:
             if not isinstance(value, list):
-                raise _wrong(f"json: {field.name} is a list")
+                raise _unfit(value, _LIST)
             _fill_list(getattr(message, field.name), field, value, depth)
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
             part = getattr(message, field.name)
@@ -137,45 +175,66 @@ def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
 def _value(field: FieldDescriptor, value: Any) -> Any:
     kind = field.type
     if kind == FieldDescriptor.TYPE_BYTES:
-        return _bytes(field, value)
+        return _bytes(value)
     if kind == FieldDescriptor.TYPE_BOOL:
         if not isinstance(value, bool):
-            raise _wrong(f"json: {field.name} is true or false")
+            raise _unfit(value, "bool")
         return value
     if kind == FieldDescriptor.TYPE_STRING:
-        if not isinstance(value, str):
-            raise _wrong(f"json: {field.name} is a string")
-        return value
-    if kind == FieldDescriptor.TYPE_ENUM and isinstance(value, str):
-        assert field.enum_type is not None
-        named = field.enum_type.values_by_name.get(value)
-        if named is None:
-            raise _wrong(f'unknown value "{value}" for enum {field.enum_type.full_name}')
-        return named.number
-    return _number(field, value)
+        if type(value) is not str:
+            raise _unfit(value, "string")
+        return jsontext.whole(value)
+    if kind == FieldDescriptor.TYPE_ENUM:
+        return _enum(field, value)
+    return _number(value, _GO_TYPES[kind])
 
 
-def _number(field: FieldDescriptor, value: Any) -> int:
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    signed = field.type in (FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_ENUM)
-    bits = 64 if field.type in _WIDE else 32
-    low, high = (-(1 << bits - 1), 1 << bits - 1) if signed else (0, 1 << bits)
+def _enum(field: FieldDescriptor, value: Any) -> int:
+    assert field.enum_type is not None
+    if type(value) is not str:
+        return _number(value, _go_name(field.enum_type), "int32")
+    named = field.enum_type.values_by_name.get(value)
+    if named is None:
+        name = _go_name(field.enum_type)
+        raise _wrong(f'unknown value "{jsontext.whole(value)}" for enum {name}')
+    return named.number
+
+
+def _go_name(enum: EnumDescriptor) -> str:
+    package = enum.file.package
+    return f"{package}.{enum.full_name.removeprefix(package + '.').replace('.', '_')}"
+
+
+def _number(value: Any, name: str, size: str = "") -> int:
+    """Read a whole number, also one in a string."""
+    if type(value) is str:
+        value = jsontext.only(value)
+        if value is None:
+            return 0
+    size = size or name
+    bits = 64 if size.endswith("64") else 32
+    low, high = (0, 1 << bits) if size.startswith("u") else (-(1 << bits - 1), 1 << bits - 1)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value < high:
-        raise _wrong(f"json: {field.name} is a whole number of {bits} bits")
+        raise _unfit(value, name, in_full=True)
     return value
 
 
-def _bytes(field: FieldDescriptor, value: Any) -> bytes:
-    """Read standard base64, as strictly as Go does, whose words the error has."""
-    if not isinstance(value, str):
-        raise _wrong(f"json: {field.name} is base64 in a string")
+def _bytes(value: Any) -> bytes:
+    """Read standard base64, as strictly as Go does, or, as there, a list of numbers."""
+    if isinstance(value, list):
+        return bytes(_octet(one) for one in value)
+    if type(value) is not str:
+        raise _unfit(value, "[]uint8")
     text = value.translate(_NO_LINES)
     if _BASE64.fullmatch(text) is None:
         raise _wrong(f"illegal base64 data at input byte {_bad_place(value)}")
     return binascii.a2b_base64(text)
+
+
+def _octet(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 256:
+        raise _unfit(value, "uint8", in_full=True)
+    return value
 
 
 def _bad_place(text: str) -> int:

@@ -33,7 +33,7 @@ async def ask(member: Running, route: str, body: Any = None) -> tuple[int, Any]:
 
 async def lines(raw: Raw, route: str, body: Any) -> AsyncGenerator[Any, None]:
     """Begin a streaming call; give its lines."""
-    text = json.dumps(body).encode()
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = f"POST /v3/{route} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(text)}\r\n\r\n"
     raw.send(head.encode() + text)
     answer = await raw.reader.readuntil(b"\r\n\r\n")
@@ -120,6 +120,87 @@ async def test_errors_have_etcds_shape(
         status,
         {"error": text, "message": text, "code": code},
     )
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({}, b'{"key":"YQ=="}', 200),
+        ({"content-type": "text/plain"}, b'{"key":"YQ=="}', 200),
+        ({"content-type": "application/x-www-form-urlencoded"}, b'{"key":"YQ=="}', 200),
+        ({"content-type": "application/x-www-form-urlencoded"}, b"key=YQ==", 400),
+        ({"accept": "text/html"}, b'{"key":"YQ=="}', 200),
+        ({}, b'{"key":"YQ=="} {"key":"Yg=="}', 200),
+        ({"grpc-timeout": "10S"}, b'{"key":"YQ=="}', 200),
+    ],
+)
+async def test_a_body_is_json_whatever_it_says(
+    member: Running, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    """Neither content-type nor accept mean anything; what comes behind the message neither."""
+    answer = await member.ask("POST", "/v3/kv/range", body, list(headers.items()))
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/json")
+
+
+async def test_a_call_may_be_given_a_time(member: Running) -> None:
+    """The header grpc-timeout ends a call that takes longer, and must be one."""
+    header = [("grpc-timeout", "50m")]
+    async with member.raw() as held:
+        answer = await held.ask("POST", "/v3/lock/lock", b'{"name":"aGVsZA=="}')
+        assert answer.status == 200
+    answer = await member.ask("POST", "/v3/lock/lock", b'{"name":"aGVsZA=="}', header)
+    text = "context deadline exceeded"
+    assert (answer.status, answer.json) == (504, {"error": text, "message": text, "code": 4})
+    answer = await member.ask("POST", "/v3/kv/range", b"", [("grpc-timeout", "1x")])
+    text = "invalid grpc-timeout: 1x"
+    assert (answer.status, answer.json) == (400, {"error": text, "message": text, "code": 3})
+
+
+@pytest.mark.parametrize(
+    ("body", "ids"),
+    [
+        (b"", []),
+        (b"null", [None]),
+        (b'{\n"ID":\n"999"}', ["999"]),
+        (b'{"ID":"999"}{"ID":"998"}', ["999", "998"]),
+        (b'{"ID":"999"}\n{"ID":998}\n', ["999", "998"]),
+        (b'{"ID":"999"}\nnope', ["999"]),
+    ],
+)
+async def test_a_stream_takes_many_messages(
+    member: Running, body: bytes, ids: list[str | None]
+) -> None:
+    """Messages follow each other in the body, with or without space, up to one that is none."""
+    async with member.raw() as raw:
+        found = [line async for line in lines(raw, "lease/keepalive", body)]
+    assert [line["result"].get("ID") for line in found] == ids
+
+
+@pytest.mark.parametrize("body", [b"nope", b'{"ID":"x"}', b"{"])
+async def test_a_stream_that_says_nothing_readable_fails(member: Running, body: bytes) -> None:
+    """A first message that cannot be read is an error of the server, as with etcd."""
+    answer = await member.ask("POST", "/v3/lease/keepalive", body)
+    assert (answer.status, answer.json["code"]) == (500, 2)
+
+
+async def test_large_answers_come_whole(member: Running) -> None:
+    """An answer over 16 MiB comes whole, though the values came in chunked requests."""
+    value = b64(bytes(range(256)) * 5120)
+    async with member.raw() as raw:
+        for number in range(11):
+            text = json.dumps({"key": b64(b"large/%02d" % number), "value": value}).encode()
+            chunks = [text[at : at + 300_000] for at in range(0, len(text), 300_000)]
+            raw.send(b"POST /v3/kv/put HTTP/1.1\r\nhost: 127.0.0.1\r\n")
+            raw.send(b"transfer-encoding: chunked\r\n\r\n")
+            raw.send(b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in chunks))
+            raw.send(b"0\r\n\r\n")
+            assert (await raw.answer()).status == 200
+    body = {"key": b64(b"large/"), "range_end": b64(b"large0")}
+    status, answer = await ask(member, "kv/range", body)
+    assert (status, answer["count"]) == (200, "11")
+    assert all(one["value"] == value for one in answer["kvs"])
+    assert len(value) * 11 > 16 << 20
+    assert (await ask(member, "kv/deleterange", body))[0] == 200
 
 
 async def test_other_paths_and_methods_are_refused(member: Running) -> None:

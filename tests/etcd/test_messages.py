@@ -22,6 +22,8 @@ Put = METHODS["/etcdserverpb.KV/Put"].request
 Range = METHODS["/etcdserverpb.KV/Range"].request
 Txn = METHODS["/etcdserverpb.KV/Txn"].request
 Grant = METHODS["/etcdserverpb.Lease/LeaseGrant"].request
+Remove = METHODS["/etcdserverpb.Cluster/MemberRemove"].request
+GO = "json: cannot unmarshal"
 
 
 def test_messages_have_etcds_field_numbers() -> None:
@@ -82,7 +84,8 @@ def test_json_has_etcds_conventions() -> None:
     for same in (
         b'{"key":"YQ==","limit":5,"sortOrder":"DESCEND","serializable":true}',
         b'{"key":"YQ==","limit":"5","sort_order":2,"serializable":true,"unknown":[1]}',
-        b'{"key":"YQ==","limit":5.0,"sort_order":2,"serializable":true,"revision":null}',
+        b'{"key":"YQ==","limit":" 5","sort_order":2,"serializable":true,"revision":null}',
+        b'{"key":[97],"limit":5,"sort_order":2,"serializable":true}{"key":5} behind',
     ):
         assert jsonform.from_json(Range, same) == message
     assert jsonform.from_json(Range, b"") == Range()
@@ -95,24 +98,52 @@ def test_json_has_etcds_conventions() -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "words"),
     [
-        (Range, b"{", "truncated"),
-        (Range, b"[]", "cannot unmarshal"),
-        (Range, b'{"key":5}', "base64"),
-        (Range, b'{"limit":"5x"}', "whole number of 64 bits"),
-        (Range, b'{"limit":9223372036854775808}', "whole number of 64 bits"),
-        (Range, b'{"limit":true}', "whole number"),
-        (Range, b'{"limit":1.5}', "whole number"),
-        (Range, b'{"keys_only":"yes"}', "true or false"),
-        (Range, b'{"sort_order":"UP"}', 'unknown value "UP" for enum'),
-        (Txn, b'{"compare":{}}', "list"),
-        (Txn, b'{"compare":[5]}', "cannot unmarshal"),
+        (Range, b"{", "unexpected EOF"),
+        (Range, b'{"key":"a', "unexpected EOF"),
+        (Range, b"[]", f"{GO} array into Go value of type map[string]json.RawMessage"),
+        (Range, b"5", f"{GO} number into Go value of type map[string]json.RawMessage"),
+        (Range, b"{k:1}", "invalid character 'k' looking for beginning of object key string"),
+        (Range, b"\xff", "invalid character '\ufffd' looking for beginning of value"),
+        (Range, b"[NaN]", "invalid character 'N' looking for beginning of value"),
+        (Range, b'{"key":5}', f"{GO} number into Go value of type []uint8"),
+        (Range, b'{"key":true}', f"{GO} bool into Go value of type []uint8"),
+        (Range, b'{"key":["YQ=="]}', f"{GO} string into Go value of type uint8"),
+        (Range, b'{"key":[256]}', f"{GO} number 256 into Go value of type uint8"),
+        (Range, b'{"limit":"5x"}', "invalid character 'x' after top-level value"),
+        (Range, b'{"limit":"005"}', "invalid character '0' after top-level value"),
+        (Range, b'{"limit":"abc"}', "invalid character 'a' looking for beginning of value"),
+        (Range, b'{"limit":""}', "unexpected end of JSON input"),
+        (Range, b'{"limit":1e2}', f"{GO} number 1e2 into Go value of type int64"),
+        (Range, b'{"limit":"1.0"}', f"{GO} number 1.0 into Go value of type int64"),
+        (
+            Range,
+            b'{"limit":9223372036854775808}',
+            f"{GO} number 9223372036854775808 into Go value of type int64",
+        ),
+        (Range, b'{"limit":true}', f"{GO} bool into Go value of type int64"),
+        (Range, b'{"limit":' + b"9" * 5000 + b"}", f"{GO} number 999"),
+        (Remove, b'{"ID":"-5"}', f"{GO} number -5 into Go value of type uint64"),
+        (Range, b'{"keys_only":"yes"}', f"{GO} string into Go value of type bool"),
+        (
+            Range,
+            b'{"sort_order":"UP"}',
+            'unknown value "UP" for enum etcdserverpb.RangeRequest_SortOrder',
+        ),
+        (
+            Range,
+            b'{"sort_order":1.0}',
+            f"{GO} number 1.0 into Go value of type etcdserverpb.RangeRequest_SortOrder",
+        ),
+        (Txn, b'{"compare":{}}', f"{GO} object into Go value of type []json.RawMessage"),
+        (Txn, b'{"compare":[5]}', f"{GO} number into Go value of type map"),
         (Txn, b'{"success":[{"request_txn":' * 150 + b"{}" + b"}]}" * 150, "deep"),
     ],
 )
 def test_wrong_json_is_an_invalid_argument(kind: Any, text: bytes, words: str) -> None:
-    """What is no such message is refused with a sentence."""
-    with pytest.raises(StatusError, match=words) as error:
+    """What is no such message is refused, in the words of Go's decoder."""
+    with pytest.raises(StatusError) as error:
         jsonform.from_json(kind, text)
+    assert words in error.value.message
     assert error.value.code is Code.INVALID_ARGUMENT
 
 
