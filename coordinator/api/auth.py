@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from coordinator.api import login
+from coordinator.api.checks import refuse_controls
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import broken
 from coordinator.api.http import Routes
@@ -75,7 +76,7 @@ def operations(asked: Asked) -> Mapping[type[Any], Operation]:
         auth.UserRevokeRole: Change(check_names),
         auth.UserGet: _reading(lambda node, caller, op: user_info(node, op.user)),
         auth.UserList: _reading(lambda node, caller, op: user_list(node)),
-        auth.RoleAdd: Change(check_names),
+        auth.RoleAdd: Change(_check_role),
         auth.RoleDelete: Change(check_names),
         auth.RoleGrant: Change(_check_right),
         auth.RoleRevoke: Change(_check_right),
@@ -127,6 +128,7 @@ def _check_secret(op: Any) -> None:
     elif not getattr(op, "no_password", False):
         check_password(op.password)
     if type(op) is auth.UserAdd:
+        refuse_controls("user", op.user)
         _check_certificates(op)
     check_lengths(op)
 
@@ -170,6 +172,11 @@ def _check_certificates(op: auth.UserAdd | auth.UserSetCertificates) -> None:
         if not name:
             field = f"certificate_names[{index}]"
             raise InvalidRequest(f"{field}: must not be empty", field=field)
+
+
+def _check_role(op: auth.RoleAdd) -> None:
+    refuse_controls("role", op.role)
+    check_names(op)
 
 
 def _check_right(op: auth.RoleGrant | auth.RoleRevoke) -> None:

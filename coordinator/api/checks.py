@@ -45,10 +45,15 @@ def check_name(field: str, value: str) -> None:
 def _check_optional_name(field: str, value: str) -> None:
     if len(value) > NAME_BYTES_MAX or len(value.encode()) > NAME_BYTES_MAX:
         raise InvalidRequest(f"{field}: at most {NAME_BYTES_MAX} bytes", field=field)
-    _refuse_controls(field, value, "")
+    refuse_controls(field, value)
 
 
-def _refuse_controls(field: str, value: str, allowed: str) -> None:
+def refuse_controls(field: str, value: str, allowed: str = "") -> None:
+    """Refuse control characters but for those that are allowed.
+
+    Raises:
+        InvalidRequest: There are some.
+    """
     if not value.isprintable() and any(
         (ord(c) < 32 or 127 <= ord(c) < 160) and c not in allowed for c in value
     ):
@@ -78,7 +83,7 @@ def _check_number(field: str, value: int) -> None:
 def _check_text(field: str, value: str) -> None:
     if len(value) > TEXT_BYTES_MAX or len(value.encode()) > TEXT_BYTES_MAX:
         raise InvalidRequest(f"{field}: at most {TEXT_BYTES_MAX} bytes", field=field)
-    _refuse_controls(field, value, "\t\n")
+    refuse_controls(field, value, "\t\n")
 
 
 def _check_list(field: str, value: list[Any]) -> None:

@@ -149,3 +149,18 @@ async def test_turning_it_on_ends_what_nobody_may_have(
             assert isinstance(told, Failure)
             assert told.code == "unauthenticated"
         assert turned.node.status().index <= index + 1
+
+
+async def test_names_stay_on_their_line(member: Running) -> None:
+    """Users and roles have no control characters in their names: no line of a log, a table or a
+    terminal can be made up by one."""
+    for name in ("a\nb", "a\tb", "a\0b", "a\x1b[2J", "a\x85b"):
+        for target, body in (
+            ("/v1/users", {"user": name, "no_password": True}),
+            ("/v1/roles", {"role": name}),
+        ):
+            refused = await member.ask("POST", target, body)
+            assert (refused.status, refused.error["details"]["field"]) == (
+                400,
+                target[4:-1],
+            ), name
