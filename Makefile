@@ -112,6 +112,10 @@ bench: $(DEV_STAMP) ## Measure: ARGS= CHECK=1 (exit 1 below a floor)
 drill: $(DEV_STAMP) ## One timed scenario: NAME=powercut CHECK=1 ARGS=
 	@$(BIN)/python -m tests.drill $(NAME) $(if $(CHECK),--check) $(ARGS)
 
+.PHONY: fuzz-api
+fuzz-api: $(DEV_STAMP) ## Ask every route what nobody meant, and look for server errors: N=100 ARGS=
+	@PYTHON=$(BIN)/python sh tools/fuzz_api.sh $(if $(N),$(N),100) $(ARGS)
+
 .PHONY: sim
 sim: $(DEV_STAMP) ## Replay one seed in the simulator: SEED=1 ARGS=
 	@$(BIN)/python -m tests.simulation --seed $(if $(SEED),$(SEED),1) $(ARGS)
