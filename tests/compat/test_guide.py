@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.api.member import running
+from tests.api.member import running, until
 
 ETCDCTL = shutil.which("etcdctl") or ""
 PROGRAMS = {"etcdctl": (ETCDCTL,), "coordctl": (sys.executable, "-m", "coordinator.cli.coordctl")}
@@ -53,7 +53,7 @@ KEYS = (
     Row("get foo -w json", r'.*"revision":(\d+).*', notes="REV"),
     Row("put foo new --prev-kv", r"OK\nfoo\nbar\n"),
     Row("get --rev=$REV foo", r"foo\nbar\n"),
-    Row("watch --rev=$REV --prev-kv foo -- sh -c 'kill $PPID'", r".*"),
+    Row("watch --rev=$REV --prev-kv foo -- sh -c 'kill $PPID'", r"PUT\nfoo\nbar\nfoo\nnew\n.*"),
     Row("del foo --prev-kv", r"1\nfoo\nnew\n"),
     Row("del --prefix foo", r"2\n"),
     Row("del --from-key fop", r"1\n"),
@@ -133,6 +133,70 @@ async def test_the_first_day(program: str, part: str, tmp_path: Path) -> None:
             assert found is not None, f"{words}: {printed!r}"
             if row.notes:
                 noted[row.notes] = found[1]
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+async def test_an_election(program: str, tmp_path: Path) -> None:
+    """`elect` leads with what it proposes until it is told to end; `elect -l` tells who leads."""
+    async with running(tmp_path / "data") as member:
+        process = await _begun(program, member.port, "elect", "news", "me")
+        try:
+            key, value = [await _line(process) for _ in "kv"]
+            assert value == "me"
+            listening = await _begun(program, member.port, "elect", "-l", "news")
+            try:
+                assert [await _line(listening) for _ in "kv"] == [key, value]
+            finally:
+                await _ended(listening)
+        finally:
+            await _ended(process)
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+async def test_a_mirror(program: str, tmp_path: Path) -> None:
+    """`make-mirror` copies what is there, and what follows, to another member."""
+    async with running(tmp_path / "a") as one, running(tmp_path / "b") as other:
+        assert await _run(program, one.port, "put m/before 1", "", tmp_path) == "OK\n"
+        to = f"127.0.0.1:{other.port}"
+        process = await _begun(program, one.port, "make-mirror", to, "--prefix", "m/")
+        try:
+            async with asyncio.timeout(30):
+                await until(lambda: other.node.keyspace.get(0, b"m/before") is not None)
+                await until(lambda: len(one.node.hub) > 0)
+                assert await _run(program, one.port, "put m/after 2", "", tmp_path) == "OK\n"
+                await until(lambda: other.node.keyspace.get(0, b"m/after") is not None)
+        finally:
+            await _ended(process)
+
+
+async def test_a_short_load(tmp_path: Path) -> None:
+    """`check perf` writes for as long as it is told, judges, and leaves nothing behind."""
+    async with running(tmp_path / "data") as member:
+        words = "check perf --load=s --duration 2"
+        assert "Throughput" in await _run("coordctl", member.port, words, "", tmp_path)
+        assert await _run("coordctl", member.port, "get --from-key ''", "", tmp_path) == ""
+
+
+async def _begun(program: str, port: int, *words: str) -> asyncio.subprocess.Process:
+    """Begin a command that goes on until it is ended."""
+    if not PROGRAMS[program][0]:
+        pytest.skip("etcdctl is not installed: make system-deps")
+    return await asyncio.create_subprocess_exec(
+        *(*PROGRAMS[program], f"--endpoints=127.0.0.1:{port}", *words),
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"ETCDCTL_API": "3"},
+    )
+
+
+async def _line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        return (await process.stdout.readline()).decode().rstrip("\n")
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    process.terminate()
+    await process.communicate()
 
 
 async def _run(program: str, port: int, words: str, stdin: str, folder: Path) -> str:

@@ -18,7 +18,11 @@ ETCDCTL = shutil.which("etcdctl") or ""
 WRITES = 60
 Seen = list[tuple[str, str, str]]
 
-pytestmark = pytest.mark.skipif(not ETCDCTL, reason="etcdctl is not installed: make system-deps")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.process,
+    pytest.mark.skipif(not ETCDCTL, reason="etcdctl is not installed: make system-deps"),
+]
 
 
 async def by_etcdctl(member: Running, seen: Seen) -> None:

@@ -188,6 +188,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "initial-cluster" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.process
 async def test_it_starts_with_a_harness_command_line(tmp_path: Path) -> None:
     """With the flags of a test suite it prints both readiness lines, and serves gRPC."""

@@ -77,7 +77,10 @@ async def step(member: Running, case: dict[str, Any], known: dict[str, str], cwd
         known[name] = match[1]
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CASES.glob("*.jsonl")))
+@pytest.mark.parametrize(
+    "name",
+    ["keys", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rest", "users"))],
+)
 async def test_cases_of_our_own(name: str, tmp_path: Path) -> None:
     """Every command of the file prints what etcd would make it print."""
     cases = [json.loads(line) for line in (CASES / f"{name}.jsonl").read_text().splitlines()]
