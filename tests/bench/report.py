@@ -57,6 +57,17 @@ ROWS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     ),
 }
 
+ROWS |= {
+    f"{name}_on_three": (f"{ROWS[name][0]}; three members", ROWS[name][1])
+    for name in ("put_c1", "put_c64", "get_c1", "get_c64", "lock_uncontended", "lock_handover")
+} | {
+    "put_c64_on_a_follower": (
+        "put, 64 callers of a follower; three members",
+        (("puts_per_s", "/s"), ("p50_ms", "ms p50")),
+    )
+}
+"""On three members, all of them on the machine that one has for itself otherwise."""
+
 
 def number(value: float) -> str:
     """Write a number with about three digits that count."""
