@@ -2,16 +2,18 @@
 # Installs the system packages that a few tests use. Without them those tests skip and say why.
 #   chromium     the browser pass of the dashboard
 #   etcd-client  etcdctl, for the compatibility sample
+#   nghttp2-client h2load, a load of HTTP/2 for the gRPC port
 #   golang-cfssl cfssl and cfssljson, whose certificates must do as well
 set -eu
 
 missing=""
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 command -v etcdctl >/dev/null 2>&1 || missing="$missing etcd-client"
+command -v h2load >/dev/null 2>&1 || missing="$missing nghttp2-client"
 command -v cfssljson >/dev/null 2>&1 || missing="$missing golang-cfssl"
 
 if [ -z "$missing" ]; then
-    echo "system-deps: chromium, etcdctl and cfssl are there, nothing to do"
+    echo "system-deps: chromium, etcdctl, h2load and cfssl are there, nothing to do"
     exit 0
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
