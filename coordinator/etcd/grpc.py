@@ -421,9 +421,11 @@ class GrpcStream(Call):
             return
         self.is_closed = True
         connection = self._connection
-        connection.held_bytes -= len(self._part)
         connection.queued_bytes -= self._pending_bytes
-        self._part = b""
+        if self._part:
+            connection.held_bytes -= len(self._part)
+            self._part = b""
+            connection.count_held()
         self._pending = None
         self._pending_bytes = 0
         if self._deadline is not None:

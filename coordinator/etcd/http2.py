@@ -20,6 +20,7 @@ from coordinator.etcd.outgoing import PATIENCE, RESETS, WRITE_HIGH_BYTES, Outgoi
 
 if TYPE_CHECKING:
     from coordinator.api.serving import Serving
+    from coordinator_sdk.errors import Exhausted
 
 CONNECTION_WINDOW: Final = 8 << 20
 """Bytes of requests that may be on their way to us."""
@@ -60,7 +61,7 @@ class Http2Connection(Outgoing):
         self._block: tuple[int, int, list[bytes]] | None = None
         self._block_bytes = 0
         self._receive_window = frames.DEFAULT_WINDOW
-        self._has_preface = False
+        self._has_preface = self._is_unfinished = False
         self._has_settings = False
         self._silence_s = 0.0
         self._stalled_s = 0.0
@@ -107,6 +108,8 @@ class Http2Connection(Outgoing):
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.abandon()
+        self._rest, self._block = b"", None
+        self.count_held()
         self._blocked.clear()
         self._deferred.clear()
 
@@ -193,8 +196,21 @@ class Http2Connection(Outgoing):
         finally:
             self._is_reading = False
         if not self._is_closed:
+            self.count_held()
             self._replenish()
             self.flush()
+
+    def count_held(self) -> None:
+        """Note how much the connection holds of requests to come: frames, headers and messages."""
+        held = self.held_bytes + len(self._rest) + (self._block_bytes if self._block else 0)
+        if held or self._is_unfinished:
+            self._is_unfinished = held > 0
+            self._serving.unfinished.hold(self, self._host, held)
+
+    def give_up(self, error: Exhausted) -> None:
+        """Make room: too much is held of requests that do not come whole."""
+        text = f"{error.message} ({error.details['limit']})"
+        self._break(ConnectionBroken(H2Error.ENHANCE_YOUR_CALM, text))
 
     def _take_frames(self, data: bytes) -> int:
         """Serve every whole frame; give the number of bytes used."""

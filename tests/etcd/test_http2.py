@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -546,3 +547,32 @@ async def test_many_connections_at_once(member: Running) -> None:
             return len(await asyncio.gather(*answers))
 
     assert await asyncio.gather(*map(one, range(20))) == [20] * 20
+
+
+async def test_messages_that_never_end_make_room(tmp_path: Path) -> None:
+    """Messages over gRPC that never come whole are counted with all other requests of that kind;
+    who has to go is told the limit, and a call that ends early holds nothing any more."""
+    async with running(tmp_path, limits=few(unfinished_bytes=300_000)) as member:
+        unfinished = member.serving.unfinished
+        part = b"\0" + (200_000).to_bytes(4, "big") + b"x" * 10_000
+        async with connected(member.port) as first, connected(member.port) as second:
+            for grpc in first, second:
+                stream = grpc.open(PUT)
+                grpc.send(frames.DATA, 0, stream, part)
+                for _ in range(13):
+                    grpc.send(frames.DATA, 0, stream, b"x" * 10_000)
+                held = 140_005 * (1 + (grpc is second))
+                await until(lambda held=held: unfinished.held_bytes == held)  # type: ignore[misc]
+            late = second.open(PUT)
+            second.send(frames.DATA, 0, late, part)
+            await until(lambda: unfinished.held_bytes == 290_015)
+            second.send(frames.RST_STREAM, 0, late, (8).to_bytes(4, "big"))
+            await until(lambda: unfinished.held_bytes == 280_010)
+            second.send(frames.DATA, 0, stream, b"x" * 10_000)
+            second.send(frames.DATA, 0, stream, b"x" * 10_000)
+            assert await ended(first) is H2Error.ENHANCE_YOUR_CALM
+            assert first.goaway is not None
+            assert b"unfinished_bytes" in first.goaway.payload
+            await works(second)
+        await until(lambda: unfinished.held_bytes == 0)
+        assert unfinished.dropped == 1
