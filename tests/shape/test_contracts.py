@@ -31,7 +31,7 @@ MODULES = [
     ),
     *(
         f"coordinator/etcd/{module}.py"
-        for module in ("answering", "blocks", "frames", "headers", "jsonform")
+        for module in ("answering", "blocks", "frames", "headers", "jsonform", "jsontext")
     ),
     *(f"coordinator/etcd/{module}.py" for module in ("messages", "status", "table", "translate")),
     "sdk/coordinator_sdk/errors.py",
