@@ -205,7 +205,7 @@ def _of_member(one: Seen, now: float) -> Iterator[Finding]:
     yield from _of_disk(one)
     for alarm in status.alarms:
         advice = (
-            "compact, delete, or raise --quota-backend-bytes; then coordctl alarm disarm"
+            "delete keys, free space, or raise --quota-backend-bytes; the alarm then ends by itself"
             if alarm == "NOSPACE"
             else "replace this member: remove it, empty its directory, add it again"
         )

@@ -34,6 +34,8 @@ class Housekeeping:
     """Decides on compaction, at most once in a while."""
 
     PAUSE_MS = 10_000
+    PAUSE_WHEN_FULL_MS = 2000
+    """As long as writes are refused: each time, half of the history may free nothing yet."""
 
     def __init__(self, machine: Machine, retention: Retention, quota_bytes: int) -> None:
         self._machine = machine
@@ -45,7 +47,9 @@ class Housekeeping:
         """Give the commands to propose now, each with its cause."""
         if now_ms < self._next_ms:
             return []
-        self._next_ms = now_ms + self.PAUSE_MS
+        self._next_ms = now_ms + (
+            self.PAUSE_WHEN_FULL_MS if self._machine.is_full else self.PAUSE_MS
+        )
         commands: list[tuple[object, str]] = []
         if self._machine.quota_bytes != self._quota_bytes:
             commands.append((QuotaSet(self._quota_bytes), "configuration"))
@@ -64,6 +68,7 @@ class Housekeeping:
         if keep.revisions:
             targets.append(keyspace.revision - keep.revisions)
         if keep.history_bytes and keyspace.history_bytes > keep.history_bytes or machine.is_full:
-            # To where about half of the history is gone.
-            targets.append((keyspace.compact_revision + keyspace.revision) // 2)
+            # To where about half of the history is gone; in the end all of it, because what was
+            # deleted last is kept until the very revision that deleted it.
+            targets.append((keyspace.compact_revision + keyspace.revision + 1) // 2)
         return min(max(targets), keyspace.revision)

@@ -12,6 +12,7 @@ import hpack
 from coordinator.api.limits import Limits
 from coordinator.api.protocol import HTTP2_PREFACE
 from coordinator.api.registry import Caller
+from coordinator.api.unfinished import UnfinishedRequests
 from coordinator.etcd import frames
 from coordinator.etcd.http2 import Http2Connection
 from coordinator.etcd.services import http2, services
@@ -111,7 +112,11 @@ class Memory:
         census = SimpleNamespace(leave=lambda address: None)
         identity: Any = SimpleNamespace(identify=lambda token, origin, tls: Caller(origin=origin))
         serving: Any = SimpleNamespace(
-            node=self.node, limits=limits, census=census, identity=identity
+            node=self.node,
+            limits=limits,
+            census=census,
+            identity=identity,
+            unfinished=UnfinishedRequests(limits.unfinished_bytes),
         )
         node: Any = self.node
         backups: Any = None

@@ -76,8 +76,11 @@ async def test_every_prefix_of_the_first_start_starts(
             patch.setattr(
                 DiskDirectory,
                 "__init__",
-                lambda self, directory: self.__dict__.update(
-                    _directory=directory, create_identity=crash_now, close=directory.close
+                lambda self, directory, times: self.__dict__.update(
+                    _directory=directory,
+                    _on_sync=times.observe,
+                    create_identity=crash_now,
+                    close=directory.close,
                 ),
             )
         elif step == "create_identity":

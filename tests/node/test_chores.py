@@ -64,3 +64,22 @@ def test_the_configured_quota_is_made_everybodys() -> None:
     machine = machine_with(1)
     assert due(machine, Retention(), quota=5_000_000) == [QuotaSet(5_000_000)]
     assert due(machine, Retention(), quota=QUOTA) == []
+
+
+def test_what_was_deleted_last_frees_its_space() -> None:
+    """At the quota all history goes in the end, up to the very last revision: a deletion frees
+    nothing until history reaches it."""
+    machine = machine_with(50, clock_step_ms=1)
+    txn = machine.keyspace.begin(machine.clock_ms)
+    txn.delete(0, b"key")
+    txn.commit()
+    machine.quota_bytes = 20_000
+    keeping = Housekeeping(machine, Retention(age_ms=0, history_bytes=0), 20_000)
+    now_ms = 0
+    while machine.is_full:
+        now_ms += Housekeeping.PAUSE_WHEN_FULL_MS
+        assert now_ms <= 10 * Housekeeping.PAUSE_WHEN_FULL_MS
+        for body, _ in keeping.due(now_ms):
+            assert isinstance(body, Compact)
+            machine.keyspace.compact(body.revision)
+            machine.keyspace.sweep(1000)

@@ -16,6 +16,7 @@ from coordinator_sdk.protocol import (
     elections,
     kv,
     locks,
+    maintenance,
     services,
     sessions,
     tickets,
@@ -30,7 +31,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 def every_struct() -> list[type[Struct]]:
     """Every struct of the contract that can travel on its own."""
     modules = [audit, auth, cluster, discovery, elections, kv]
-    modules += [locks, services, sessions, tickets, topics]
+    modules += [locks, maintenance, services, sessions, tickets, topics]
     found = {
         kind
         for module in modules
