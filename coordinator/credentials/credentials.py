@@ -26,7 +26,7 @@ from coordinator.credentials.token_key import TokenKey, WrongKey
 from coordinator.credentials.tokens import Issuer, issue, kid_of, looks_like_token, verify
 from coordinator.credentials.void import VoidTokens
 from coordinator.keyspace.auth_records import KEY_SCOPE
-from coordinator_sdk.errors import Conflict
+from coordinator_sdk.errors import Conflict, Unavailable
 from coordinator_sdk.protocol.auth import ROOT
 
 if TYPE_CHECKING:
@@ -223,15 +223,18 @@ class Credentials:
 
         Raises:
             Conflict: The settings name no key to sign with.
+            Unavailable: The secret that the members share has not come here yet.
         """
         await self.be_ready()
         now_ms = self._clock_ms()
+        kid = signing.choose_secret(self._auth().token_keys, now_ms)
+        if self._setting.is_shared and not kid:
+            raise Unavailable("the members share no secret to sign tokens with yet; try again")
         if self._setting.kind == SIMPLE:
-            kid = signing.choose_secret(self._auth().token_keys, now_ms)
             return self._simple.issue(kid, user, revision, now_ms)
         key = self._signing
         if self._setting.is_shared:
-            key = self._own_keys()[signing.choose_secret(self._auth().token_keys, now_ms)]
+            key = self._own_keys()[kid]
         if key is None:
             raise Conflict(
                 "this member has no key to sign tokens with: --auth-token lacks priv-key"
