@@ -167,7 +167,7 @@ def _construct(found: object, algorithm: str) -> Key:
 
 def _is_asymmetric(secret: bytes) -> bool:
     text = secret.strip()
-    if b"-----BEGIN" in text or text.startswith((b"ssh-", b"ecdsa-", b"{")):
+    if b"-----BEGIN" in text or text.startswith((b"ssh-", b"ecdsa-")) or _is_jwk(text):
         return True
     readers: tuple[Callable[[bytes], object], ...] = (
         serialization.load_der_public_key,
@@ -187,6 +187,14 @@ def _is_asymmetric(secret: bytes) -> bool:
                 continue
             return True
     return False
+
+
+def _is_jwk(text: bytes) -> bool:
+    # Random bytes may begin as JSON does, so what begins so isn't yet refused.
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _unpadded(data: bytes) -> str:

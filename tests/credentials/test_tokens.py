@@ -143,6 +143,12 @@ def test_what_is_no_secret(secret: bytes) -> None:
     assert not secret or secret.decode() not in str(refused.value)
 
 
+@pytest.mark.parametrize("start", [b"{", b" \n{", b"[", b"ssh", b"0\x82"])
+def test_random_bytes_are_a_secret(start: bytes) -> None:
+    """A secret may begin as an asymmetric key does, if it goes on as none: secrets are random."""
+    assert made.secret_key(start + bytes(range(200, 232))).algorithm == "HS256"
+
+
 def test_a_public_key_in_der_is_no_secret() -> None:
     """A public key in DER, plain or in base64, is refused as a secret."""
     import base64

@@ -82,6 +82,8 @@ class Cluster {
 
   #connected(hello: HelloResult): void {
     this.hello = hello;
+    // Whoever follows changes from now on begins after what the greeting tells, so none is missed.
+    if (this.#told) this.revision = this.#told.revision;
     this.connection = "live";
     this.reason = "";
     this.epoch++;

@@ -54,9 +54,13 @@ export class Activity {
   changes = $state.raw<Change[]>([]);
   #id = 0;
   #leader = "";
+  /** The last revision that was followed; 0 before the first. */
+  #at = 0;
 
-  /** Follow until told to stop. */
+  /** Follow until told to stop: from now on, or from where it was stopped last. */
   follow(): () => void {
+    this.#at ||= cluster.revision;
+    if (cluster.revision - this.#at > SKIP) this.#skip(this.#at);
     const stops = [
       this.#tail(0, below()),
       ...["locks", "elections", "services"].map((domain) =>
@@ -90,6 +94,14 @@ export class Activity {
     });
   }
 
+  #skip(from: number): void {
+    this.#note({
+      ...{ revision: 0, sign: "…", tone: "dim", noun: "", name: "" },
+      verb: `about ${count(cluster.revision - from)} revisions not shown: too many to follow`,
+    });
+    this.#at = cluster.revision;
+  }
+
   #note(...made: Omit<Change, "id" | "at">[]): void {
     const at = Date.now();
     const fresh = made.map((one) => ({ ...one, id: ++this.#id, at })).reverse();
@@ -99,19 +111,19 @@ export class Activity {
   #tail(space: 0 | 1, range: { key: string; range_end: string }): () => void {
     let stream: Stream | undefined;
     let timer = 0;
-    let at = 0;
+    let at = this.#at;
     let owed = 0;
     let isOver = false;
     const begin = (): void => {
-      at = cluster.revision;
       owed = 0;
       stream = cluster.client.open(
         "watch.create",
-        { ...range, space, credit: AHEAD },
+        { ...range, space, credit: AHEAD, start_revision: at + 1 },
         (item) => {
           if (item.tag === "progress") at = item.revision;
           if (item.tag !== "events") return;
           at = item.revision;
+          this.#at = Math.max(this.#at, at);
           owed += item.events.length;
           const told = item.events.flatMap((event) => (space ? record(event) : key(event)));
           if (told.length) this.#note(...told);
@@ -119,6 +131,7 @@ export class Activity {
         },
         (error) => {
           if (error.code !== "closed" && error.code !== "permission_denied" && !isOver) {
+            if (error.code === "compacted") at = cluster.revision;
             timer = window.setTimeout(begin, AGAIN_MS);
           }
         },
@@ -128,10 +141,8 @@ export class Activity {
       timer = 0;
       if (owed >= AHEAD && cluster.revision - at > SKIP) {
         stream?.cancel();
-        this.#note({
-          ...{ revision: 0, sign: "…", tone: "dim", noun: "", name: "" },
-          verb: `about ${count(cluster.revision - at)} revisions not shown: too many to follow`,
-        });
+        this.#skip(at);
+        at = this.#at;
         begin();
       } else if (owed) {
         stream?.credit(owed);
