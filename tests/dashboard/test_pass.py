@@ -44,6 +44,8 @@ def test_a_change_shows_by_itself(tab: Tab, client: Client) -> None:
     with client.locks.lock("brief", owner="somebody") as lock:
         tab.shows("brief", "somebody", f"{lock.token:,}")
     tab.lacks("brief")
+    tab.go("overview")
+    tab.shows("greeting", "brief")
     assert written.revision > 0
 
 

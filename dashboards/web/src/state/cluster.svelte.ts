@@ -28,6 +28,8 @@ class Cluster {
   /** Counts connections; what was read over an earlier one may be old. */
   epoch = $state(0);
   revision = $state(0);
+  /** The revision of the first greeting: what came later has changed under the reader's eyes. */
+  opened = 0;
   /** When something was last heard, in milliseconds of Unix time. */
   heardAt = $state(0);
   sample = $state.raw<ClusterSample | null>(null);
@@ -82,8 +84,7 @@ class Cluster {
 
   #connected(hello: HelloResult): void {
     this.hello = hello;
-    // Whoever follows changes from now on begins after what the greeting tells, so none is missed.
-    if (this.#told) this.revision = this.#told.revision;
+    if (!this.epoch && this.#told) this.opened = this.#told.revision;
     this.connection = "live";
     this.reason = "";
     this.epoch++;

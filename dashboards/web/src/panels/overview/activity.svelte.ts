@@ -50,16 +50,16 @@ const TELLING: Record<string, Words> = {
   "sessions/session": { noun: "Session", put: "was opened", gone: "ended" },
 };
 
-export class Activity {
+class Activity {
   changes = $state.raw<Change[]>([]);
   #id = 0;
   #leader = "";
   /** The last revision that was followed; 0 before the first. */
   #at = 0;
 
-  /** Follow until told to stop: from now on, or from where it was stopped last. */
+  /** Follow until told to stop: since the first greeting, or from where it was stopped last. */
   follow(): () => void {
-    this.#at ||= cluster.revision;
+    this.#at ||= cluster.opened;
     if (cluster.revision - this.#at > SKIP) this.#skip(this.#at);
     const stops = [
       this.#tail(0, below()),
@@ -157,6 +157,9 @@ export class Activity {
     };
   }
 }
+
+/** One for the whole page, so that it is all there when the reader comes back to it. */
+export const activity = new Activity();
 
 function key({ type, kv }: Event): Omit<Change, "id" | "at">[] {
   const isGone = type === DELETE;
