@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from itertools import count
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 
 from ._connection import nothing, now
 from ._keys import to_milliseconds
@@ -326,14 +326,17 @@ class Held:
             self._state = _FREE
             self._token = 0
 
-    def _enter(self) -> None:
+    # ------------------------------------------------------------- the body of ``async with``
+
+    async def __aenter__(self) -> Self:
+        await self._obtain(self._timeout)
         task = asyncio.current_task()
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
         self._cancelled_body = False
+        return self
 
-    async def _exit(self, error: BaseException | None) -> None:
-        """Leave the body of ``async with``, which may have ended with ``error``."""
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         task, self._task = self._task, None
         by_us = self._cancelled_body
         self._cancelled_body = False

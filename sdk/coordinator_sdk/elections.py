@@ -114,14 +114,6 @@ class Leadership(Held):
         """
         await self._give_back()
 
-    async def __aenter__(self) -> Self:
-        await self._obtain(self._timeout)
-        self._enter()
-        return self
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        await self._exit(error)
-
     def _acquire_body(self, session: int, timeout_ms: int | None) -> Struct:
         return ElectionCampaign(
             self._namespace,
