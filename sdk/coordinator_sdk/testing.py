@@ -25,7 +25,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ._ports import free_port
 from .errors import ConnectFailed
 
 if TYPE_CHECKING:
@@ -44,20 +44,6 @@ __all__ = ["ClusterProcess", "CoordinatorProcess", "free_port", "running", "runn
 READY_SECONDS = 20.0
 STOP_SECONDS = 10.0
 LOG_CHARS_SHOWN = 4000
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody uses at the moment."""
-    return _free_ports(1)[0]
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody uses; all at once, so that they differ."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def _command() -> list[str]:
@@ -392,7 +378,7 @@ class ClusterProcess:
     def _make(self) -> CoordinatorProcess:
         self._made += 1
         name = f"m{self._made}"
-        port, peer_port = _free_ports(2)
+        port, peer_port = free_port(), free_port()
         member = CoordinatorProcess(self.directory / name, port=port, environment=self._environment)
         member.name = name
         listens = f"http://127.0.0.1:{peer_port}"

@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from coordinator_sdk.testing import free_port
+
 START_SECONDS = 60.0
 """After which a server that does not serve counts as broken."""
 STOP_SECONDS = 30.0
@@ -25,13 +27,6 @@ POLL_SECONDS = 0.005
 
 class ServerBroken(Exception):
     """The server did not start, or ended by itself; with what it said."""
-
-
-def free_port() -> int:
-    """Give a port of the loopback that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

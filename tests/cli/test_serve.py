@@ -19,6 +19,7 @@ import pytest
 from coordinator import __version__
 from coordinator.cli.serve import build_parser, main
 from coordinator.config import setting_fields
+from coordinator_sdk.testing import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -135,14 +136,6 @@ class Served:
         """Wait for its end; give what else it said."""
         _, text = self.process.communicate(timeout=30)
         return text
-
-
-def free_port() -> int:
-    """Find a free port."""
-    with closing(socket.socket()) as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @contextmanager

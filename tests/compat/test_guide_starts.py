@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.etcd.starting import cluster, free_port, started, stopped
+from coordinator_sdk.testing import free_port
+from tests.etcd.starting import cluster, started, stopped
 from tests.tls.test_cfssl import CONFIG, USAGES, made
 
 COORDCTL = (sys.executable, "-m", "coordinator.cli.coordctl")

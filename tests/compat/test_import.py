@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from coordinator.cli.etcd_source import Source, SourceError
+from coordinator_sdk.testing import free_port
 from tests.api.member import running
 from tests.etcd.client import Grpc, connected
-from tests.etcd.starting import free_port, settled
+from tests.etcd.starting import settled
 
 API = "/etcdserverpb."
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.timeout(180)]

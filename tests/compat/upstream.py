@@ -14,7 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.etcd.starting import free_port, settled, started, stopped
+from coordinator_sdk.testing import free_port
+from tests.etcd.starting import settled, started, stopped
 
 PORT = 2379
 FLOOR = 0.95

@@ -6,23 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 
+from coordinator_sdk.testing import free_port
 from tests.etcd.client import Refused, connected
 
 SERVE = (sys.executable, "-m", "coordinator.cli.etcd")
-
-
-def free_port() -> int:
-    """Find a port nobody listens on."""
-    with closing(socket.socket()) as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 async def started(*arguments: str, folder: Path) -> tuple[asyncio.subprocess.Process, str]:

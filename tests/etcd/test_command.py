@@ -9,8 +9,9 @@ import pytest
 
 from coordinator.cli.etcd import IGNORED, OWN, SAME, is_known, main, read_arguments, translate
 from coordinator.config import ConfigError, setting_fields
+from coordinator_sdk.testing import free_port
 from tests.etcd.client import Refused, connected
-from tests.etcd.starting import cluster, free_port, started, stopped
+from tests.etcd.starting import cluster, started, stopped
 
 MAINTENANCE = "/etcdserverpb.Maintenance/"
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 def test_three_members_with_one_log_view(repository: Path, tmp_path: Path) -> None:
     """It starts three members, says when they are ready and how to use them, shows the log of
     each with its name in front, shows that one was killed, and stops all on SIGINT."""
-    port, log = free_port(), tmp_path / "log"
+    port, log = free_port((0, 1, 10, 11, 20, 21)), tmp_path / "log"
     command = [sys.executable, "-m", "examples.cluster", "--port", str(port)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COORDINATOR_")}
     with log.open("wb") as output:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -62,8 +64,16 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 def test_ports_are_free() -> None:
-    """`free_port` gives a port that can be listened on."""
-    assert 1024 <= free_port() <= 65_535
+    """`free_port` gives ports that can be listened on, none twice, and none that a connection of
+    another program may take before the server does."""
+    given = [free_port() for _ in range(50)] + [free_port((0, 1, 10))]
+    assert len(set(given)) == len(given)
+    with contextlib.ExitStack() as stack:
+        for port in [*given, given[-1] + 1, given[-1] + 10]:
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        outgoing = stack.enter_context(socket.socket())
+        outgoing.bind(("127.0.0.1", 0))
+        assert max(given) + 10 < outgoing.getsockname()[1]
 
 
 def test_a_cluster_is_described_alike_to_all_members(tmp_path: Path) -> None:
