@@ -96,11 +96,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     metrics = Metrics()
     health.register(metrics, serving)
     identity.register(metrics)
-    metrics.counter(
-        "grpc_server_started_total",
-        "Calls of etcd's clients, over gRPC and through the gateway.",
-        etcd.begun,
-    )
+    etcd.register(metrics)
     app = _Application(
         title="Coordinator",
         version=__version__,

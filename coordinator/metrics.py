@@ -55,12 +55,15 @@ class Histogram:
         self.counts[bisect_left(self.bounds, seconds)] += 1
 
 
+ReadTimes = Callable[[], Iterable[tuple[Labels, Histogram]]]
+
+
 class Metrics:
     """The registry."""
 
     def __init__(self) -> None:
         self._metrics: dict[str, Metric] = {}
-        self._histograms: dict[str, tuple[str, Histogram]] = {}
+        self._histograms: dict[str, tuple[str, ReadTimes]] = {}
 
     def gauge(self, name: str, help: str, read: Read) -> None:
         """Register a figure that goes up and down."""
@@ -72,8 +75,12 @@ class Metrics:
 
     def histogram(self, name: str, help: str, histogram: Histogram) -> None:
         """Register a distribution of durations."""
+        self.histograms(name, help, lambda: [((), histogram)])
+
+    def histograms(self, name: str, help: str, read: ReadTimes) -> None:
+        """Register distributions of durations, told apart by labels."""
         assert name not in self.names(), name
-        self._histograms[name] = (help, histogram)
+        self._histograms[name] = (help, read)
 
     def _add(self, metric: Metric) -> None:
         assert metric.name not in self.names(), metric.name
@@ -91,18 +98,21 @@ class Metrics:
             value = metric.read()
             samples: Iterable[Sample] = [((), value)] if isinstance(value, int | float) else value
             lines += [f"{metric.name}{_labels(labels)} {_number(one)}" for labels, one in samples]
-        for name, (help, histogram) in self._histograms.items():
+        for name, (help, read) in self._histograms.items():
             lines += (f"# HELP {name} {help}", f"# TYPE {name} histogram")
-            lines += _buckets(name, histogram)
+            for labels, histogram in read():
+                lines += _buckets(name, labels, histogram)
         return "\n".join(lines) + "\n"
 
 
-def _buckets(name: str, histogram: Histogram) -> list[str]:
+def _buckets(name: str, labels: Labels, histogram: Histogram) -> list[str]:
     lines, running = [], 0
     for bound, counted in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
         running += counted
-        lines.append(f'{name}_bucket{{le="{bound}"}} {running}')
-    return [*lines, f"{name}_sum {_number(histogram.total)}", f"{name}_count {running}"]
+        lines.append(f"{name}_bucket{_labels((*labels, ('le', str(bound))))} {running}")
+    told = _labels(labels)
+    total = _number(histogram.total)
+    return [*lines, f"{name}_sum{told} {total}", f"{name}_count{told} {running}"]
 
 
 def _labels(labels: Labels) -> str:

@@ -17,6 +17,7 @@ from coordinator.api.limits import Limits
 from coordinator.etcd.messages import HeaderMessage, Message, Method
 from coordinator.etcd.permits import Streams, in_manner_of
 from coordinator.etcd.status import StatusError, status_of
+from coordinator.etcd.tally import Tally
 from coordinator.node.node import Node
 from coordinator_sdk.errors import CoordinatorError
 
@@ -90,12 +91,15 @@ Converse = Callable[[Call], Conversation]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A call that is served, in one of the two ways; how often it was begun is counted."""
+    """A call that is served, in one of the two ways, and the count of it."""
 
     method: Method
     unary: Unary | None = None
     converse: Converse | None = None
-    begun: list[int] = field(default_factory=lambda: [0])
+    tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tally", Tally(self.method))
 
 
 def ending(error: BaseException, path: str) -> StatusError:

@@ -7,9 +7,9 @@ load; those who never speak gRPC need not wait for them, nor keep them in memory
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from coordinator.metrics import by_label
+from coordinator.etcd import tally
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from coordinator.api.serving import Serving
     from coordinator.etcd.calls import Served
     from coordinator.etcd.gateway import Gateway
-    from coordinator.metrics import Sample
+    from coordinator.etcd.tally import Tally
+    from coordinator.metrics import Metrics
+
+Told = TypeVar("Told")
 
 
 class Entry:
@@ -52,10 +55,27 @@ class Entry:
         serving = self._serving
         return services(serving.node, serving.limits, self._backups, self._identity)
 
-    def begun(self) -> list[Sample]:
-        """Tell how often each call was begun, as samples of a metric; none before the first."""
+    def register(self, metrics: Metrics) -> None:
+        """Register the metrics of calls; they have nothing to tell before the first client."""
+        metrics.counter(
+            "grpc_server_started_total",
+            "Calls of etcd's clients, over gRPC and through the gateway.",
+            lambda: self._told(tally.started),
+        )
+        metrics.counter(
+            "grpc_server_handled_total",
+            "Those that have ended, however they did.",
+            lambda: self._told(tally.handled),
+        )
+        metrics.histograms(
+            "grpc_server_handling_seconds",
+            "How long they took.",
+            lambda: self._told(tally.times),
+        )
+
+    def _told(self, tell: Callable[[list[Tally]], list[Told]]) -> list[Told]:
         served: Mapping[str, Served] = self.__dict__.get("served", {})
-        return by_label("grpc_method", {path: one.begun[0] for path, one in served.items()})
+        return tell([served[path].tally for path in sorted(served)])
 
     def http2(self, connections: set[Any], client: tuple[str, int]) -> asyncio.Protocol:
         """Give the protocol of a connection that speaks HTTP/2.

@@ -49,7 +49,6 @@ class GrpcFace:
         elif served is None:
             stream.fail(StatusError(Code.UNIMPLEMENTED, self._unknown(head.path)))
         else:
-            served.begun[0] += 1
             try:
                 stream.begin(head)
                 if served.converse is not None and fields.get(b"hasleader") == b"true":

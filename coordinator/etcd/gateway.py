@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.api.identity import origin_of, tls_of
@@ -116,10 +117,22 @@ ROUTES: Final = _OTHERS | {
 class GatewayCall(Call):
     """One request."""
 
-    __slots__ = ("_deferred", "_path", "_tasks", "_unread", "_wake", "error", "is_over", "items")
+    __slots__ = (
+        "_began_s",
+        "_deferred",
+        "_served",
+        "_tasks",
+        "_unread",
+        "_wake",
+        "error",
+        "is_over",
+        "items",
+    )
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, served: Served) -> None:
+        served.tally.begun += 1
+        self._served = served
+        self._began_s = monotonic()
         self.doubt = None
         self.is_closed = False
         self.is_over = False
@@ -149,13 +162,18 @@ class GatewayCall(Call):
 
     def finish(self) -> None:
         """End a stream well."""
+        if not self.is_over:
+            self._count(Code.OK if self.error is None else self.error.code)
         self.is_over = True
         self._wake.set()
+
+    def _count(self, code: Code) -> None:
+        self._served.tally.ended(code, monotonic() - self._began_s)
 
     def fail(self, error: BaseException) -> None:
         """End the call with the status of an error."""
         if not self.is_over:
-            self.error = ending(error, self._path)
+            self.error = ending(error, self._served.method.path)
             self.finish()
 
     def stop(self, error: CoordinatorError) -> None:
@@ -193,6 +211,8 @@ class GatewayCall(Call):
     def close(self) -> None:
         """The client has its answer, or is gone."""
         self.is_closed = True
+        if not self.is_over:
+            self._count(Code.CANCELLED)
         for task in list(self._tasks):
             task.cancel()
 
@@ -232,8 +252,7 @@ class Gateway:
     async def _serve(
         self, served: Served, scope: Scope, body: bytes, receive: Receive, send: Send
     ) -> None:
-        served.begun[0] += 1
-        call = GatewayCall(served.method.path)
+        call = GatewayCall(served)
         conversation: Conversation | None = None
         timeout_s = None
         try:

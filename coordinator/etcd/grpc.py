@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError
@@ -39,6 +40,8 @@ class GrpcStream(Call):
     """
 
     __slots__ = (
+        "_began_s",
+        "_code",
         "_connection",
         "_content_length",
         "_conversation",
@@ -68,6 +71,8 @@ class GrpcStream(Call):
         self.send_window = connection.initial_window
         self._connection = connection
         self._served = served
+        self._began_s = 0.0
+        self._code = Code.CANCELLED
         self._id_bytes = id.to_bytes(4, "big")
         self._has_headers = False
         self._is_half_closed = False
@@ -84,12 +89,14 @@ class GrpcStream(Call):
 
     def begin(self, head: Head) -> None:
         """Look at the headers: who asks, for what, and for how long."""
+        served = self._served
+        assert served is not None
+        served.tally.begun += 1
+        self._began_s = monotonic()
         fields = head.fields
         if b"content-length" in fields:
             text = fields[b"content-length"]
             self._content_length = int(text) if text.isdigit() and len(text) < 19 else 0
-        served = self._served
-        assert served is not None
         self._identify(served.method.path, fields.get(b"token") or fields.get(b"authorization"))
         if head.timeout_s is not None:
             loop = asyncio.get_running_loop()
@@ -270,6 +277,7 @@ class GrpcStream(Call):
                 )
             )
             connection.answered(3)
+            self._code = Code.OK
             self._close()
             return
         self.send(payload)
@@ -332,18 +340,22 @@ class GrpcStream(Call):
 
     def finish(self) -> None:
         """End a stream well."""
-        self._finish(answering.OK)
+        self._finish(answering.OK, Code.OK)
 
     def fail(self, error: BaseException) -> None:
         """End the call with the status of an error."""
         self._settle()
         path = self._served.method.path if self._served is not None else ""
-        self._finish(answering.trailers(ending(error, path)))
+        self._end(ending(error, path))
 
-    def _finish(self, trailers: bytes) -> None:
+    def _end(self, status: StatusError) -> None:
+        self._finish(answering.trailers(status), status.code)
+
+    def _finish(self, trailers: bytes, code: Code) -> None:
         if self.is_closed or self._trailers is not None:
             return
         self._trailers = trailers
+        self._code = code
         if not self._pending:
             self._write_trailers(trailers)
 
@@ -399,13 +411,12 @@ class GrpcStream(Call):
     def _expire(self) -> None:
         self._deadline = None
         self._cancel_work()
-        error = StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
-        self._finish(answering.trailers(error))
+        self._end(StatusError(Code.DEADLINE_EXCEEDED, "context deadline exceeded"))
 
     def stop(self) -> None:
         """The server stops: streams end, calls are answered."""
         if self._conversation is not None:
-            self._finish(answering.trailers(told(STOPPED)))
+            self._end(told(STOPPED))
 
     def abandon(self) -> None:
         """The client has reset the stream, or the connection is gone."""
@@ -420,6 +431,9 @@ class GrpcStream(Call):
         if self.is_closed:
             return
         self.is_closed = True
+        if self._began_s:
+            assert self._served is not None
+            self._served.tally.ended(self._code, monotonic() - self._began_s)
         connection = self._connection
         connection.queued_bytes -= self._pending_bytes
         if self._part:

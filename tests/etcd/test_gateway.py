@@ -13,7 +13,7 @@ import pytest
 
 from coordinator.etcd.gateway import ROUTES
 from tests.api.member import Raw, Running, until
-from tests.etcd.client import Grpc
+from tests.etcd.client import Grpc, Refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -312,14 +312,51 @@ async def test_etcds_plain_routes(member: Running) -> None:
 
 
 async def test_calls_are_counted(member: Running, grpc: Grpc) -> None:
-    """/metrics tells how often each call was made, by gRPC and through the gateway together."""
-    pattern = rb'grpc_server_started_total\{grpc_method="/etcdserverpb.Maintenance/Hash"\} (\S+)'
+    """/metrics tells how calls began and ended, by gRPC and through the gateway together, and how
+    long they took, under etcd's names and labels."""
+    revoke = (
+        'grpc_type="unary",grpc_service="etcdserverpb.Lease",grpc_method="LeaseRevoke"',
+        "/etcdserverpb.Lease/LeaseRevoke",
+    )
+    compact = (
+        'grpc_type="unary",grpc_service="etcdserverpb.KV",grpc_method="Compact"',
+        "/etcdserverpb.KV/Compact",
+    )
 
-    async def count() -> float:
-        found = re.search(pattern, (await member.ask("GET", "/metrics")).body)
+    async def count(name: str, labels: str) -> float:
+        text = (await member.ask("GET", "/metrics")).body.decode()
+        found = re.search(re.escape(f"{name}{{{labels}}}") + r" (\S+)", text)
         return float(found[1]) if found is not None else 0.0
 
-    before = await count()
-    await grpc.call("/etcdserverpb.Maintenance/Hash")
-    await ask(member, "maintenance/hash", {})
-    assert await count() == before + 2
+    async def counts(labels: str, code: str) -> list[float]:
+        bucket = f'{labels},le="+Inf"'
+        return [
+            await count("grpc_server_started_total", labels),
+            await count("grpc_server_handled_total", f'{labels},grpc_code="{code}"'),
+            await count("grpc_server_handling_seconds_count", labels),
+            await count("grpc_server_handling_seconds_bucket", bucket),
+        ]
+
+    for (labels, path), code, route, fields in (
+        (revoke, "NotFound", "lease/revoke", {"ID": 99}),
+        (compact, "OutOfRange", "kv/compaction", {"revision": 1 << 50}),
+    ):
+        before = await counts(labels, code)
+        with pytest.raises(Refused):
+            await grpc.call(path, **fields)
+        await ask(member, route, fields)
+        assert await counts(labels, code) == [one + 2 for one in before]
+    watching = 'grpc_type="bidi_stream",grpc_service="etcdserverpb.Watch",grpc_method="Watch"'
+    begun, ended = (
+        await count("grpc_server_started_total", watching),
+        await count("grpc_server_handled_total", f'{watching},grpc_code="Canceled"'),
+    )
+    talk = grpc.talk("/etcdserverpb.Watch/Watch")
+    talk.say(create_request={"key": b"x"})
+    await talk.hear()
+    assert await count("grpc_server_started_total", watching) == begun + 1
+    assert await count("grpc_server_handled_total", f'{watching},grpc_code="Canceled"') == ended
+    talk.reset()
+    await grpc.call("/etcdserverpb.Maintenance/Status")
+    cancelled = f'{watching},grpc_code="Canceled"'
+    assert await count("grpc_server_handled_total", cancelled) == ended + 1
