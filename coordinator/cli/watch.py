@@ -24,6 +24,7 @@ from coordinator_sdk import Client, Compacted, CoordinatorError
 from coordinator_sdk import Event as KeyEvent
 
 CANCELLED = 5
+PROGRESS = "progress"
 
 
 @dataclass(frozen=True)
@@ -87,80 +88,123 @@ async def run(context: Context) -> int | None:
         return await interactive(context)
     wanted = wanted_of(context)
     async with context.client() as client:
-        return await follow(context, client, wanted)
+        await Following(context, client, wanted).follow()
+    return None
 
 
-async def follow(context: Context, client: Client, wanted: Wanted) -> int | None:
-    """Print events for ever; those that came together are printed together."""
-    events: asyncio.Queue[KeyEvent] = asyncio.Queue(4096)
-    watch = client.kv.watch(
-        wanted.key,
-        range_end=wanted.end or None,
-        start_revision=wanted.revision,
-        prev_kv=wanted.prev_kv,
-    )
+class Following:
+    """One watch that is printed.
 
-    async def receive() -> None:
-        async for event in watch:
-            await events.put(event)
+    Args:
+        context: What was asked for.
+        client: The client.
+        wanted: What is watched.
+    """
 
-    receiving = asyncio.create_task(receive())
-    try:
-        while True:
-            batch = await _batch(events, receiving)
-            await _print(context, client, wanted, batch)
-    except Compacted as error:
-        output.tell(f"watch was canceled ({error})")
-        raise CommandError(
-            f"{error}; begin at {error.details.get('compact_revision', 'a later revision')}",
-            CANCELLED,
-        ) from None
-    finally:
-        receiving.cancel()
-        with contextlib.suppress(asyncio.CancelledError, CoordinatorError):
-            await receiving
-        await watch.close()
+    def __init__(self, context: Context, client: Client, wanted: Wanted) -> None:
+        self._context = context
+        self._client = client
+        self._wanted = wanted
+        self._arrived: asyncio.Queue[KeyEvent | int] = asyncio.Queue(4096)
+        """Events, and between them revisions up to which everything has come."""
+        self._is_open = asyncio.Event()
+        self._watch = client.kv.watch(
+            wanted.key,
+            range_end=wanted.end or None,
+            start_revision=wanted.revision,
+            prev_kv=wanted.prev_kv,
+        )
 
-
-async def _batch(events: asyncio.Queue[KeyEvent], receiving: asyncio.Task[None]) -> list[KeyEvent]:
-    """Wait for an event, and take with it what has arrived already."""
-    if events.empty():
-        first = asyncio.ensure_future(events.get())
+    async def follow(self) -> None:
+        """Print events for ever; those that came together are printed together."""
+        receiving = asyncio.create_task(self._receive())
         try:
-            await asyncio.wait({first, receiving}, return_when=asyncio.FIRST_COMPLETED)
-            if not first.done():
-                receiving.result()  # raises what ended the watch
-                raise CommandError("the watch has ended", CANCELLED)
-            batch = [first.result()]
+            while True:
+                events: list[KeyEvent] = []
+                for item in await self._batch(receiving):
+                    if isinstance(item, KeyEvent):
+                        events.append(item)
+                        continue
+                    await self._print(events)
+                    events = []
+                    await self._print_progress(item)
+                await self._print(events)
+        except Compacted as error:
+            output.tell(f"watch was canceled ({error})")
+            raise CommandError(
+                f"{error}; begin at {error.details.get('compact_revision', 'a later revision')}",
+                CANCELLED,
+            ) from None
         finally:
-            first.cancel()
-    else:
-        batch = []
-    while not events.empty():
-        batch.append(events.get_nowait())
-    return batch
+            receiving.cancel()
+            with contextlib.suppress(asyncio.CancelledError, CoordinatorError):
+                await receiving
+            await self._watch.close()
 
+    async def tell_progress(self) -> None:
+        """Have it printed up to which revision everything has come, behind what has come."""
+        await self._is_open.wait()
+        revision = await self._watch.progress()
+        while self._watch.unread:  # noqa: ASYNC110 - whoever prints is slower than the cluster
+            await asyncio.sleep(0.01)
+        await self._arrived.put(revision)
 
-async def _print(context: Context, client: Client, wanted: Wanted, batch: list[KeyEvent]) -> None:
-    if context.write_out == "fields":
-        head = await output.header(client, batch[-1].revision)
-        told = [line for event in batch for line in fields.event_lines(event)]
-        output.say(*fields.head_lines(head), *told)
-    elif context.is_json:
-        head = await output.header(client, batch[-1].revision)
-        line = {
-            "Header": head,
-            "Events": [output.event_json(event) for event in batch],
-            "CompactRevision": 0,
-            "Canceled": False,
-            "Created": False,
-        }
-        output.say_json(line)
-    else:
-        output.write(b"".join(output.event_lines(event, context.hex) for event in batch))
-    if wanted.command:
-        for event in batch:
-            await _execute(wanted.command, event)
+    async def _receive(self) -> None:
+        await self._watch.open()
+        self._is_open.set()
+        async for event in self._watch:
+            await self._arrived.put(event)
+
+    async def _batch(self, receiving: asyncio.Task[None]) -> list[KeyEvent | int]:
+        """Wait for an item, and take with it what has arrived already."""
+        arrived, batch = self._arrived, []
+        if arrived.empty():
+            first = asyncio.ensure_future(arrived.get())
+            try:
+                await asyncio.wait({first, receiving}, return_when=asyncio.FIRST_COMPLETED)
+                if not first.done():
+                    receiving.result()  # raises what ended the watch
+                    raise CommandError("the watch has ended", CANCELLED)
+                batch = [first.result()]
+            finally:
+                first.cancel()
+        while not arrived.empty():
+            batch.append(arrived.get_nowait())
+        return batch
+
+    async def _print(self, batch: list[KeyEvent]) -> None:
+        if not batch:
+            return
+        context = self._context
+        if context.write_out == "simple":
+            output.write(b"".join(output.event_lines(event, context.hex) for event in batch))
+        else:
+            await self._print_answer(batch[-1].revision, batch)
+        if self._wanted.command:
+            for event in batch:
+                await _execute(self._wanted.command, event)
+
+    async def _print_progress(self, revision: int) -> None:
+        output.say(f"progress notify: {revision}")
+        if self._context.write_out != "simple":
+            await self._print_answer(revision, [])
+
+    async def _print_answer(self, revision: int, batch: list[KeyEvent]) -> None:
+        """Print events as the answer that etcd would have given."""
+        head = await output.header(self._client, revision)
+        if self._context.write_out == "fields":
+            told = [line for event in batch for line in fields.event_lines(event)]
+            output.say(*fields.head_lines(head), *told)
+            return
+        output.say_json(
+            {
+                "Header": head,
+                "Events": [output.event_json(event) for event in batch],
+                "CompactRevision": 0,
+                "Canceled": False,
+                "Created": False,
+            }
+        )
 
 
 async def _execute(command: list[str], event: KeyEvent) -> None:
@@ -180,8 +224,12 @@ async def _execute(command: list[str], event: KeyEvent) -> None:
 
 
 async def interactive(context: Context) -> int | None:
-    """Read lines such as ``watch --prefix foo/`` and follow all of them at once."""
-    watches: set[asyncio.Task[int | None]] = set()
+    """Read lines such as ``watch --prefix foo/`` and follow all of them at once.
+
+    ``progress`` asks every watch how far it has come.
+    """
+    watches: set[asyncio.Task[None]] = set()
+    followings: list[Following] = []
     async with context.client() as client:
         reader = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -192,15 +240,19 @@ async def interactive(context: Context) -> int | None:
             while True:
                 await asyncio.wait({reading, *watches}, return_when=asyncio.FIRST_COMPLETED)
                 for ended in [task for task in watches if task.done()]:
+                    watches.discard(ended)
                     ended.result()
                 if not reading.done():
                     continue
                 line = reading.result()
                 if not line:
-                    return BAD_INPUT if not watches else await _all(watches)
+                    return BAD_INPUT if not followings else await _all(watches)
                 one = _line(context, line.decode("utf-8", "surrogateescape").strip())
-                if one is not None:
-                    watches.add(asyncio.create_task(follow(context, client, one)))
+                if one == PROGRESS:
+                    watches |= {asyncio.create_task(each.tell_progress()) for each in followings}
+                elif isinstance(one, Wanted):
+                    followings.append(Following(context, client, one))
+                    watches.add(asyncio.create_task(followings[-1].follow()))
                 reading = asyncio.ensure_future(reader.readline())
         finally:
             reading.cancel()
@@ -210,19 +262,19 @@ async def interactive(context: Context) -> int | None:
             transport.close()
 
 
-async def _all(watches: set[asyncio.Task[int | None]]) -> int | None:
+async def _all(watches: set[asyncio.Task[None]]) -> int | None:
     """The input has ended: go on with the watches there are."""
     await asyncio.gather(*watches)
     return None
 
 
-def _line(context: Context, line: str) -> Wanted | None:
+def _line(context: Context, line: str) -> Wanted | str | None:
+    """Read what was typed: a watch, or `PROGRESS`; what makes no sense is said."""
     found = words(line)
     if not found:
         return None
-    if found == ["progress"]:
-        output.tell("progress notices are not supported yet")
-        return None
+    if found == [PROGRESS]:
+        return PROGRESS
     if found[0] != "watch":
         output.tell(f"Invalid command {line!r} (only support watch)")
         return None

@@ -197,6 +197,7 @@ class WatchStream(Stream[Event]):
     Attributes:
         next_revision: The first revision not yet received; 0 until the server said where
             the watch begins.
+        noticed: The revision of the last progress notice; 0 before the first.
     """
 
     def __init__(self, body: kv.Watch, credit: int = CREDIT_ITEMS) -> None:
@@ -204,6 +205,7 @@ class WatchStream(Stream[Event]):
         self.body = body
         self.credit = credit
         self.next_revision = body.start_revision
+        self.noticed = 0
 
     def request(self) -> Struct:
         return msgspec.structs.replace(
@@ -221,6 +223,7 @@ class WatchStream(Stream[Event]):
         if type(item) is _Events:
             self._events(item)
         elif type(item) is kv.WatchProgress:
+            self.noticed = item.revision
             self.next_revision = max(self.next_revision, item.revision + 1)
         else:
             details = {"compact_revision": item.compact_revision} if item.compact_revision else {}

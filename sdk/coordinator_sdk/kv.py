@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from ._connection import Connection, decoder
 from ._keys import (
@@ -19,7 +20,7 @@ from ._keys import (
 from ._modes import CHANGE
 from ._reader import Reader
 from ._streams import CREDIT_ITEMS, Event, SyntheticEvent, WatchStream
-from .errors import Compacted, FutureRevision
+from .errors import ClientClosed, Compacted, FutureRevision, InvalidRequest
 from .protocol.kv import (
     Compact,
     CompactResult,
@@ -29,6 +30,7 @@ from .protocol.kv import (
     EventType,
     Guard,
     KeyValue,
+    Progress,
     Put,
     PutResult,
     Range,
@@ -52,6 +54,8 @@ _RANGE = decoder(RangeResult)
 _DELETE = decoder(DeleteResult)
 _TXN = decoder(TxnResult)
 _COMPACT = decoder(CompactResult)
+_NOTHING = decoder(Any)
+_ASK_AGAIN_S: Final = 0.02
 
 SortBy = Literal["key", "version", "create", "mod", "value"]
 _TARGETS = {
@@ -379,6 +383,39 @@ class KeyWatch(Reader[Event]):
     def next_revision(self) -> int:
         """The first revision that has not been received yet."""
         return self._stream.next_revision
+
+    @property
+    def unread(self) -> int:
+        """How many events have been received and not read yet."""
+        return len(self._stream.items) + len(self._synthetic)
+
+    async def progress(self) -> int:
+        """Ask how far the watch has come, without waiting for a change.
+
+        Returns:
+            A revision: every event up to it has been received, and can be read at once.
+
+        Raises:
+            ClientClosed: The watch is closed, or was never opened.
+            CoordinatorError: What ended the watch.
+        """
+        while True:
+            stream = self._stream
+            if stream.error is not None:
+                raise stream.error
+            if stream.closed or not self._opened:
+                raise ClientClosed("the watch is not open")
+            asked, stream.noticed = stream.id, 0
+            if stream.ready and asked:
+                try:
+                    await self._link.call(Progress(asked), _NOTHING)
+                except InvalidRequest:
+                    if stream.id == asked and not stream.done():
+                        raise
+                if stream.noticed:
+                    return stream.noticed
+            # It is being opened again, or stands behind: that takes what a connection takes.
+            await asyncio.sleep(_ASK_AGAIN_S)
 
     async def open(self) -> Self:
         """Open the watch and wait until the server has confirmed it."""

@@ -211,6 +211,8 @@ class KeyWatch(Iteration[Event]):
 
     next_revision = Attribute(int)
     resyncs = Attribute(int)
+    unread = Attribute(int)
+    progress = blocking(_kv.KeyWatch.progress)
 
 
 class ElectionWatch(Iteration[ElectionChange]):

@@ -131,6 +131,24 @@ def test_watches_are_typed_in(ctl: Ctl) -> None:
     assert watching.interrupt(signal.SIGTERM) == -signal.SIGTERM
 
 
+def test_progress_is_asked_for(ctl: Ctl) -> None:
+    """progress, typed into watch -i, tells of every watch up to which revision it has all."""
+    first = int(json.loads(ctl.ok("put", "progress/a", "1", "-w", "json"))["header"]["revision"])
+    last = int(json.loads(ctl.ok("put", "progress/a", "2", "-w", "json"))["header"]["revision"])
+    watching = ctl.start("watch", "-i")
+    assert watching.process.stdin is not None
+    watch = f"watch progress/a --rev={first}\n".encode()
+    watching.process.stdin.write(b"progress\n" + watch + b"watch progress/b\nprogress\n")
+    watching.process.stdin.flush()
+    told = f"progress notify: {last}\n"
+    until("the progress of two watches", lambda: watching.stdout.count(told) == 2)
+    events = "PUT\nprogress/a\n1\nPUT\nprogress/a\n2\n"
+    assert watching.stdout.replace(told, "") == events
+    assert watching.stdout.rindex(told) > watching.stdout.index(events)
+    assert watching.interrupt() == -signal.SIGINT
+    assert watching.stderr == ""
+
+
 def test_a_compacted_watch_says_so(server: CoordinatorProcess, ctl: Ctl) -> None:
     """A watch whose history is gone ends with code 5 and says where to begin."""
     from coordinator_sdk.sync import Client
