@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,11 @@ def test_without_a_server_the_error_says_what_to_do(repository: Path, tmp_path: 
     """With no server, the quick start names the URL it tried and how to start one."""
     if is_taken():
         pytest.skip(f"PORT {PORT} IS IN USE: a missing server can't be shown")
-    for name in ("quickstart.py", "quickstart_sync.py"):
-        done = run(tmp_path, name, programs(repository)[name])
+    given = programs(repository)
+    with ThreadPoolExecutor() as both:
+        names = ("quickstart.py", "quickstart_sync.py")
+        ran = list(both.map(lambda name: run(tmp_path, name, given[name]), names))
+    for done in ran:
         assert done.returncode != 0
         last = done.stderr.strip().splitlines()[-1]
         assert "ConnectFailed" in last

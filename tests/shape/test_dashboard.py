@@ -15,9 +15,9 @@ def test_the_protocol_types_are_current() -> None:
 
 def test_every_operation_is_known() -> None:
     """Every operation has a shape to ask with and one that answers."""
+    rendered = dashboard_types.render()
     for request in dashboard_types.requests():
-        tag = request.__struct_config__.tag
-        assert f'"{tag}": ["{request.__name__}"' in dashboard_types.render()
+        assert f'"{request.__struct_config__.tag}": ["{request.__name__}"' in rendered
 
 
 def test_the_lock_file_names_no_address() -> None:
