@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from coordinator_sdk import Password
 from coordinator_sdk.sync import Client
-from coordinator_sdk.testing import ClusterProcess, running_cluster
+from coordinator_sdk.testing import ClusterProcess, running, running_cluster
 from tests.dashboard.browser import Tab, tab_of
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -121,6 +121,69 @@ def test_a_right_that_is_taken_away_ends_what_it_showed(tab: Tab, guarded: Clust
         tab.shows("10.0.0.1")
         root.auth.revoke_role("brief", "viewing")
         tab.shows("You are not allowed to see this")
+
+
+def test_a_login_is_renewed_while_the_page_is_open(browser: Browser) -> None:
+    """A page that stays open has its cookie renewed before it runs out, and goes on unasked."""
+    with (
+        running(options=["--auth-token", "jwt,ttl=6s"]) as server,
+        tab_of(browser, server.url) as tab,
+    ):
+        with Client(server.url) as client:
+            client.auth.init(ROOT_PASSWORD)
+        tab.page.goto(f"{tab.url}/#/topics")
+        log_in(tab, "root", ROOT_PASSWORD)
+        tab.is_live()
+        seen = {tab.page.context.cookies()[0]["value"]}
+        for number in range(3):
+            with tab.page.expect_response("**/v1/auth/renew") as renewed:
+                pass
+            assert renewed.value.status == 200
+            seen.add(tab.page.context.cookies()[0]["value"])
+            with Client(server.url, auth=Password("root", ROOT_PASSWORD)) as root:
+                root.topics.publish(f"after.renewal.{number}", b"1")
+            tab.shows(f"after.renewal.{number}")
+            tab.is_live()
+        assert len(seen) == 4
+        expect(tab.page.get_by_role("dialog", name="Log in")).to_have_count(0)
+
+
+def test_a_login_that_has_run_out_is_asked_for(browser: Browser) -> None:
+    """Without renewal the password is asked for over the page, which then goes on in its place."""
+    with (
+        running(options=["--auth-token", "jwt,ttl=3s"]) as server,
+        tab_of(browser, server.url) as tab,
+    ):
+        with Client(server.url) as client:
+            client.topics.publish("kept", b"1")
+            client.auth.init(ROOT_PASSWORD)
+        tab.page.route("**/v1/auth/renew", lambda route: route.fulfill(status=401))
+        tab.page.goto(f"{tab.url}/#/topics")
+        log_in(tab, "root", ROOT_PASSWORD)
+        tab.shows("kept")
+        expect(tab.page.get_by_role("dialog", name="Log in")).to_be_visible()
+        tab.page.unroute("**/v1/auth/renew")
+        log_in(tab, "root", ROOT_PASSWORD)
+        tab.is_live()
+        tab.shows("kept")
+        expect(tab.page.get_by_role("dialog", name="Log in")).to_have_count(0)
+        tab.complaints.clear()  # the browser notes the status 401
+
+
+def test_a_member_that_serves_everybody_says_so(browser: Browser) -> None:
+    """With --insecure-open every page tells what that means, until authentication is on."""
+    with running(options=["--insecure-open"]) as server, tab_of(browser, server.url) as tab:
+        tab.open()
+        banner = tab.page.get_by_role("region", name="Unguarded")
+        expect(banner).to_contain_text("Everybody may do everything here")
+        expect(banner).to_contain_text("coordctl auth init")
+        banner.get_by_role("link", name="turn authentication on").click()
+        tab.page.get_by_role("button", name="Turn on…").click()
+        dialog = tab.page.get_by_role("dialog")
+        dialog.get_by_label("Password for root").fill(ROOT_PASSWORD)
+        dialog.get_by_role("button", name="Turn on").click()
+        expect(banner).to_have_count(0)
+        expect(tab.page.locator("nav")).to_contain_text("root")
 
 
 def test_a_login_survives_its_member(browser: Browser, guarded: ClusterProcess) -> None:

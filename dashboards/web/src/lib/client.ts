@@ -16,6 +16,8 @@ const LONGEST_PAUSE_MS = 5_000;
 const PING_MS = 2_000;
 const SILENCE_MS = 6_000;
 const GREETING_MS = 4_000;
+/** A member that knows us no more so soon after it greeted us will not know us on the next try. */
+const KNOWN_MS = 1_000;
 const RESULT = 0;
 const FAILURE = 1;
 const STREAM = 2;
@@ -91,6 +93,7 @@ export class Client {
   #failures = 0;
   #timer = 0;
   #heardAt = 0;
+  #greetedAt = 0;
   #reason = "";
   #password: { user: string; password: string } | null = null;
   #token = "";
@@ -145,6 +148,18 @@ export class Client {
   /** Try at once if an attempt is pending. */
   hurry(): void {
     if (this.#timer) this.connect();
+  }
+
+  /**
+   * Connect to the same member anew, with the cookie as it is now. Streams end and `connected` tells
+   * when they may be opened again; what waits for an answer gets it on the new connection.
+   */
+  again(): void {
+    const socket = this.#socket;
+    if (!socket || !this.hello) return;
+    this.#forget("connecting anew");
+    socket.close();
+    this.connect();
   }
 
   /** Ask. What is not answered when the connection breaks is asked again on the next one. */
@@ -204,6 +219,7 @@ export class Client {
       this.#client = hello.client;
       this.#cluster = hello.cluster;
       this.#failures = 0;
+      this.#greetedAt = Date.now();
       this.hello = hello;
       this.learn(hello.endpoints.length ? hello.endpoints : [...this.#endpoints]);
       this.#sendAgain(hello.resumed);
@@ -288,6 +304,8 @@ export class Client {
       this.#pending.delete(id);
       if (call) call.reject(error);
       else this.#end(id, error);
+      // What proved who we are has run out: the next connection has a newer one, or has us asked.
+      if (code === "unauthenticated" && Date.now() - this.#greetedAt > KNOWN_MS) this.again();
     } else if (item[0] === STREAM) {
       for (const id of item[1] as number[]) {
         const open = this.#streams.get(id);
@@ -321,6 +339,19 @@ export class Client {
   #lost(socket: WebSocket, reason: string): void {
     if (socket !== this.#socket) return;
     const wasGreeted = this.hello !== null;
+    this.#forget(reason);
+    // The other members at once, one after the other; then again, with longer and longer pauses.
+    this.#at = (this.#at + 1) % this.#endpoints.length;
+    const round = Math.floor(++this.#failures / this.#endpoints.length);
+    const isFresh = this.#failures < this.#endpoints.length;
+    const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** round);
+    const pause = isFresh ? 0 : longest * (0.5 + Math.random() / 2);
+    this.#timer = window.setTimeout(() => this.connect(), pause);
+    if (wasGreeted || this.#failures === 1) this.handlers.disconnected(reason);
+  }
+
+  /** Have no connection: streams end, and what makes sense only there is not answered any more. */
+  #forget(reason: string): void {
     this.#socket = null;
     this.hello = null;
     this.#queue = [];
@@ -333,13 +364,5 @@ export class Client {
     const streams = [...this.#streams.values()];
     this.#streams.clear();
     for (const open of streams) open.ended(error);
-    // The other members at once, one after the other; then again, with longer and longer pauses.
-    this.#at = (this.#at + 1) % this.#endpoints.length;
-    const round = Math.floor(++this.#failures / this.#endpoints.length);
-    const isFresh = this.#failures < this.#endpoints.length;
-    const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** round);
-    const pause = isFresh ? 0 : longest * (0.5 + Math.random() / 2);
-    this.#timer = window.setTimeout(() => this.connect(), pause);
-    if (wasGreeted || this.#failures === 1) this.handlers.disconnected(reason);
   }
 }

@@ -4,15 +4,33 @@ import { Refusal } from "../lib/client";
 import type { DomainPermission } from "../lib/protocol";
 import { cluster } from "./cluster.svelte";
 
+/** A login is renewed after half of its life at the earliest, and after three quarters at the latest. */
+const RENEWAL = { from: 0.5, upTo: 0.75 };
+const RENEW_AGAIN_MS = 30_000;
+const SHORTEST_MS = 1_000;
+const LONGEST_MS = 2 ** 31 - 1;
+
 class Session {
   /** Whether the cluster asks who somebody is at all. */
   isOn = $state(false);
+  /** Whether the member was told to serve whoever reaches its addresses. */
+  isOpen = $state(false);
   user = $state("");
   roles = $state.raw<string[]>([]);
   expiresMs = $state(0);
   /** What the roles allow besides keys. */
   rights = $state.raw<DomainPermission[]>([]);
   isKnown = $state(false);
+  /** When the login is renewed, in milliseconds of this machine's time; 0 for never. */
+  #dueMs = 0;
+  #timer = 0;
+
+  constructor() {
+    // Timers rest with the machine, and are late on a tab that nobody looks at.
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden && this.#dueMs && Date.now() >= this.#dueMs) void this.#renew();
+    });
+  }
 
   get isRoot(): boolean {
     return this.roles.includes("root");
@@ -25,7 +43,9 @@ class Session {
       this.user = told.user;
       this.roles = told.roles;
       this.isOn = told.enabled;
-      this.expiresMs = told.expires_ms;
+      this.isOpen = told.insecure_open;
+      this.expiresMs = told.expires_ms && Date.now() + told.expires_ms - told.clock_ms;
+      this.#renewIn((this.expiresMs && this.expiresMs - Date.now()) * someOf(RENEWAL));
       this.rights = told.domains;
       this.isKnown = true;
     } catch {
@@ -53,6 +73,33 @@ class Session {
     cluster.client.connect();
   }
 
+  #renewIn(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#dueMs = 0;
+    if (ms <= 0) return;
+    const waitMs = Math.min(Math.max(ms, SHORTEST_MS), LONGEST_MS);
+    this.#dueMs = Date.now() + waitMs;
+    this.#timer = window.setTimeout(() => void this.#renew(), waitMs);
+  }
+
+  /**
+   * Have the cookie live on. What stands was made with the old one, so the connection is made anew,
+   * and whoami tells when the next is due. If it is refused, the password is asked for at the end.
+   */
+  async #renew(): Promise<void> {
+    this.#renewIn(RENEW_AGAIN_MS);
+    try {
+      const answer = await fetch("/v1/auth/renew", {
+        method: "POST",
+        headers: { "x-coordinator-csrf": "1" },
+      });
+      if (answer.ok) cluster.client.again();
+      else if (answer.status < 500) this.#renewIn(0);
+    } catch {
+      // The member that gave us this page is gone; it may be back in time.
+    }
+  }
+
   async logout(): Promise<void> {
     await fetch("/v1/auth/logout", { method: "POST", headers: { "x-coordinator-csrf": "1" } });
     location.reload();
@@ -72,6 +119,10 @@ class Session {
         (!name || covers(right.name ?? "*", name)),
     );
   }
+}
+
+function someOf({ from, upTo }: { from: number; upTo: number }): number {
+  return from + (upTo - from) * Math.random();
 }
 
 function covers(pattern: string, name: string): boolean {
