@@ -29,6 +29,9 @@ def guarded() -> Iterator[ClusterProcess]:
             root.auth.add_role("viewing")
             for action in VIEWS:
                 root.auth.allow("viewing", action)
+            root.auth.allow_keys("viewing", "read", prefix="config/")
+            root.kv.put("config/limit", b"100")
+            root.kv.put("hidden/limit", b"200")
             root.auth.add_user("viewer", VIEWER_PASSWORD)
             root.auth.grant_role("viewer", "viewing")
             with (
@@ -108,6 +111,20 @@ def test_a_viewer_sees_no_dead_buttons(tab: Tab) -> None:
     expect(tab.content.get_by_role("button", name="Drain")).to_have_count(0)
     tab.go("access")
     tab.shows("You are not allowed to see this")
+
+
+def test_a_viewer_sees_the_keys_that_are_allowed(tab: Tab) -> None:
+    """Who may read some keys is led to them, and is offered no writing."""
+    tab.page.goto(f"{tab.url}/#/keys")
+    log_in(tab, "viewer", VIEWER_PASSWORD)
+    tab.is_live()
+    tab.content.get_by_role("link", name="config/…").click()
+    tab.lacks("hidden")
+    tab.content.get_by_role("link", name="limit").click()
+    expect(tab.fact("value")).to_have_text("100")
+    tab.shows("written")
+    for name in ("New key…", "Edit…", "Delete…", "Restore…"):
+        expect(tab.content.get_by_role("button", name=name)).to_have_count(0)
 
 
 def test_a_right_that_is_taken_away_ends_what_it_showed(tab: Tab, guarded: ClusterProcess) -> None:

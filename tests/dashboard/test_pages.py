@@ -79,6 +79,19 @@ def test_pages_fit_the_screen(
         assert wide == {}
 
 
+def test_a_tail_begins_with_what_is_kept(tab: Tab, client: Client) -> None:
+    """The page of a topic shows its newest messages, then those that come, each of them once."""
+    for number in range(3):
+        client.topics.publish("tailed", f"early-{number}".encode())
+    tab.open("topics", "tailed")
+    tail = tab.fact("tail").get_by_role("listitem")
+    expect(tail).to_have_count(3)
+    client.topics.publish("tailed", b"late")
+    expect(tail).to_have_count(4)
+    expect(tail.first).to_contain_text("late")
+    expect(tail.last).to_contain_text("early-0")
+
+
 def test_hostile_names_are_only_text_everywhere(tab: Tab, client: Client) -> None:
     """Names with markup make no element and run nothing, on any page."""
     client.kv.put(HOSTILE, HOSTILE.encode())

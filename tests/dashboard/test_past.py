@@ -75,7 +75,7 @@ def test_pages_that_know_no_past_say_so(tab: Tab, contents: Contents) -> None:
 def test_the_slider_goes_by_keyboard(tab: Tab, client: Client, contents: Contents) -> None:
     """Arrow keys and brackets step through revisions; the address keeps the place."""
     head = client.kv.put("slider", b"1").revision
-    tab.open("keys", "key", "config/billing")
+    tab.open("keys")
     expect(tab.fact("revision")).to_have_text(f"{head:,}")
     tab.page.get_by_role("slider", name="Revision").focus()
     tab.page.keyboard.press("ArrowLeft")
@@ -86,6 +86,21 @@ def test_the_slider_goes_by_keyboard(tab: Tab, client: Client, contents: Content
     tab.page.get_by_role("button", name="Back to live").click()
     tab.lacks("You are viewing the past")
     assert "rev=" not in tab.page.url
+
+
+def test_brackets_go_from_change_to_change_of_a_key(tab: Tab, client: Client) -> None:
+    """While a key is shown the slider marks its changes, and brackets stop at each of them."""
+    changes = [client.kv.put("stepped", text).revision for text in (b"1", b"2", b"3")]
+    client.kv.put("stepped/behind", b"1")
+    tab.open("keys", "key", "stepped")
+    expect(tab.content.locator(".scale i")).to_have_count(len(changes))
+    for revision, value in zip(reversed(changes), "321", strict=True):
+        tab.page.keyboard.press("[")
+        expect(tab.content.locator(".banner strong")).to_have_text(f"{revision:,}")
+        expect(tab.fact("value")).to_have_text(value)
+    tab.page.keyboard.press("[")
+    tab.page.keyboard.press("]")
+    expect(tab.content.locator(".banner strong")).to_have_text(f"{changes[1]:,}")
 
 
 def test_a_time_is_a_revision(tab: Tab, client: Client, contents: Contents) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from playwright.async_api import Page, async_playwright
 
 from coordinator_sdk import Client, ops
@@ -21,6 +22,10 @@ from tests.dashboard.browser import PROGRAMS
 LEADER_MS_MAX = 1000
 CHANGE_MS_MAX = 500
 TASK_MS_MAX = 200
+TAB_PERCENT_MAX = 1.0
+"""Of one core, of any member, for a tab that is open at one of them."""
+RATE_SHARE_MIN = 0.9
+"""How much of the messages a second there must have been for the figure to count."""
 CHANGES = 20
 KEYS_PER_CHANGE = 100
 CHANGES_AT_ONCE = 8
@@ -50,11 +55,16 @@ async def dashboard(scratch: Path, scale: Scale | None = None) -> dict[str, Any]
     scale = scale or Scale()
     with running_cluster(scratch / "cluster") as cluster:
         async with _page() as page:
+            tab = await _tab_cost(page, cluster, scale.seconds)
             change_ms = await _changes(page, cluster)
             tasks = {}
+            rate = 0.0
             async with Client(*cluster.urls) as client:
                 for name, fill, place in _loads(scale):
+                    began, before = time.monotonic(), await _published(client)
                     tasks[name] = await _watch(page, cluster, client, fill, place, scale.seconds)
+                    messages = await _published(client) - before
+                    rate = max(rate, messages / (time.monotonic() - began))
             leader_ms = await _killed_leader(page, cluster)
     report = {
         "change_shown_ms": {
@@ -63,12 +73,17 @@ async def dashboard(scratch: Path, scale: Scale | None = None) -> dict[str, Any]
         },
         "killed_leader_shown_ms": leader_ms,
         "longest_task_ms": {name: max(found, default=0) for name, found in tasks.items()},
+        "tab": tab,
+        "messages_per_second": round(rate),
         "scale": {"waiters": scale.waiters, "instances": scale.instances, "keys": scale.keys},
     }
     report["passed"] = (
         max(change_ms) < CHANGE_MS_MAX
         and max(leader_ms.values()) < LEADER_MS_MAX
         and all(task <= TASK_MS_MAX for found in tasks.values() for task in found)
+        and tab["percent_of_a_core"] < TAB_PERCENT_MAX
+        and tab["revisions"] == 0
+        and rate >= RATE_SHARE_MIN * scale.messages_per_second
     )
     return report
 
@@ -90,6 +105,41 @@ async def _open(page: Page, url: str, place: str) -> None:
     await page.goto(f"{url}/#/{place}")
     await page.wait_for_selector(".state[data-state='live']")
     await page.wait_for_selector("html[data-complete='true']", state="attached")
+
+
+async def _tab_cost(page: Page, cluster: ClusterProcess, seconds: float) -> dict[str, float]:
+    """Measure what an Overview that nobody touches takes of the members, besides their idling."""
+    async with Client(*cluster.urls) as client:
+        before = (await client.kv.range("drill")).revision
+        await page.goto("about:blank")
+        idle = await _processor(cluster, seconds)
+        await _open(page, cluster.followers()[0].url, "overview")
+        watched = await _processor(cluster, seconds)
+        revisions = (await client.kv.range("drill")).revision - before
+    costs = [after - before for before, after in zip(idle, watched, strict=True)]
+    return {
+        "percent_of_a_core": round(max(costs), 2),
+        "idle_percent_of_a_core": round(max(idle), 2),
+        "revisions": revisions,
+    }
+
+
+async def _processor(cluster: ClusterProcess, seconds: float) -> list[float]:
+    """Give what each member takes of a core, in percent."""
+
+    def taken() -> list[float]:
+        times = [psutil.Process(member.pid).cpu_times() for member in cluster.members]
+        return [one.user + one.system for one in times]
+
+    began, before = time.monotonic(), taken()
+    await asyncio.sleep(seconds)
+    after, lasted = taken(), time.monotonic() - began
+    return [100 * (now - then) / lasted for then, now in zip(before, after, strict=True)]
+
+
+async def _published(client: Client) -> int:
+    """Give how many messages the busy topic has had."""
+    return sum(topic.last_sequence for topic in await client.topics.list() if topic.topic == "busy")
 
 
 async def _changes(page: Page, cluster: ClusterProcess) -> list[float]:
@@ -203,11 +253,10 @@ def _in_background(stack: contextlib.AsyncExitStack, work: Any) -> None:
 async def _watch(
     page: Page, cluster: ClusterProcess, client: Client, fill: Fill, place: str, seconds: float
 ) -> list[int]:
-    """Give the long tasks of the browser while a page shows something large."""
+    """Give the long tasks of the browser while a page with something large opens and shows it."""
     async with contextlib.AsyncExitStack() as stack:
         await fill(client, stack)
         await _open(page, cluster.urls[0], place)
-        await page.evaluate("window.tasks.length = 0")
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             await page.mouse.move(700, 500)

@@ -21,4 +21,6 @@ async def test_the_drill_passes(tmp_path: Path) -> None:
         "a topic with many messages",
         "many keys",
     }
+    assert report["tab"]["revisions"] == 0
+    assert report["messages_per_second"] > 0
     assert report["killed_leader_shown_ms"].keys() == {"at a follower", "at the leader itself"}

@@ -53,6 +53,15 @@ export function shown(bytes: Uint8Array): string {
   return textOf(bytes) ?? `0x${hex(bytes)}`;
 }
 
+/** Tell which of two comes first: negative for the first, positive for the other, 0 for equal. */
+export function compareBytes(one: Uint8Array, other: Uint8Array): number {
+  const common = Math.min(one.length, other.length);
+  for (let at = 0; at < common; at++) {
+    if (one[at] !== other[at]) return one[at]! - other[at]!;
+  }
+  return one.length - other.length;
+}
+
 /** The first bytes that no longer begin with a prefix: the end of its range. */
 export function prefixEnd(prefix: Uint8Array): Uint8Array {
   const end = prefix.slice();

@@ -8,6 +8,11 @@ export function plural(value: number, word: string, many = `${word}s`): string {
   return `${count(value)} ${value === 1 ? word : many}`;
 }
 
+/** Names in the order of people: m2 before m10. */
+export function inOrder(one: string, other: string): number {
+  return one.localeCompare(other, "en", { numeric: true });
+}
+
 /** A duration in at most two units. */
 export function span(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000));

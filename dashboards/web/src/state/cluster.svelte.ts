@@ -2,6 +2,7 @@
 
 import { Client, Refusal, type Header } from "../lib/client";
 import type { ClusterSample, HelloResult, MemberStanding } from "../lib/protocol";
+import { inOrder } from "../lib/words";
 import { Recent } from "./recent";
 
 export type Connection = "connecting" | "live" | "disconnected" | "login";
@@ -120,6 +121,8 @@ class Cluster {
   }
 
   #sampled(sample: ClusterSample): void {
+    // Members keep their place, whoever leads.
+    sample.members.sort((one, other) => inOrder(one.member.name, other.member.name));
     this.sample = sample;
     this.client.learn(sample.members.flatMap((one) => one.member.client_urls));
     this.recent = this.#points.add(sample);

@@ -34,6 +34,8 @@ class Place {
   namespace = $state(DEFAULT_NAMESPACE);
   /** The past revision that is shown; 0 for the present. */
   rev = $state(0);
+  /** Revisions that matter to what the page shows: the slider marks them, and stops there. */
+  marks = $state.raw<readonly number[]>([]);
 
   constructor() {
     this.#read();

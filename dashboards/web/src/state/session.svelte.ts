@@ -1,7 +1,8 @@
 /** Who the reader is, and what that allows. */
 
+import { compareBytes, fromBase64 } from "../lib/bytes";
 import { Refusal } from "../lib/client";
-import type { DomainPermission } from "../lib/protocol";
+import type { Bytes, DomainPermission, KeyPermission } from "../lib/protocol";
 import { cluster } from "./cluster.svelte";
 
 /** A login is renewed after half of its life at the earliest, and after three quarters at the latest. */
@@ -20,6 +21,8 @@ class Session {
   expiresMs = $state(0);
   /** What the roles allow besides keys. */
   rights = $state.raw<DomainPermission[]>([]);
+  /** What the roles allow with keys. */
+  keyRights = $state.raw<KeyPermission[]>([]);
   isKnown = $state(false);
   /** When the login is renewed, in milliseconds of this machine's time; 0 for never. */
   #dueMs = 0;
@@ -47,6 +50,7 @@ class Session {
       this.expiresMs = told.expires_ms && Date.now() + told.expires_ms - told.clock_ms;
       this.#renewIn((this.expiresMs && this.expiresMs - Date.now()) * someOf(RENEWAL));
       this.rights = told.domains;
+      this.keyRights = told.keys;
       this.isKnown = true;
     } catch {
       // Without an answer what was known stays; the cluster judges every request by itself.
@@ -105,6 +109,21 @@ class Session {
     location.reload();
   }
 
+  /** Tell whether a key may be written; without one, whether any may. */
+  mayWrite(key?: Bytes): boolean {
+    if (!this.isKnown || !this.isOn || this.isRoot) return true;
+    return this.keyRights.some(
+      (right) => allows(right, WRITE) && (key === undefined || holds(right, fromBase64(key))),
+    );
+  }
+
+  /** The keys that may be read, where those are not all; null where they are. */
+  get readable(): KeyPermission[] | null {
+    if (!this.isKnown || !this.isOn || this.isRoot) return null;
+    const found = this.keyRights.filter((right) => allows(right, READ));
+    return found.some(isForAll) ? null : found;
+  }
+
   /**
    * Tell whether an action, such as `lock:force-release`, is allowed to something. What it decides
    * is only what is offered: the cluster judges every request by itself.
@@ -119,6 +138,26 @@ class Session {
         (!name || covers(right.name ?? "*", name)),
     );
   }
+}
+
+const READ = 0;
+const WRITE = 1;
+const BEHIND_ALL = "AA==";
+
+function allows(right: KeyPermission, access: number): boolean {
+  return right.access === access || (right.access !== READ && right.access !== WRITE);
+}
+
+function holds(right: KeyPermission, key: Uint8Array): boolean {
+  const begin = compareBytes(fromBase64(right.key), key);
+  if (!right.range_end) return begin === 0;
+  const isBefore = right.range_end === BEHIND_ALL || compareBytes(key, fromBase64(right.range_end)) < 0;
+  return begin <= 0 && isBefore;
+}
+
+/** Whether a right holds for whatever key there may be: one has a byte at least. */
+function isForAll(right: KeyPermission): boolean {
+  return right.range_end === BEHIND_ALL && (!right.key || right.key === BEHIND_ALL);
 }
 
 function someOf({ from, upTo }: { from: number; upTo: number }): number {

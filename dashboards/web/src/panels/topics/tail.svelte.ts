@@ -10,6 +10,8 @@ const PACE_MS = 200;
 /** Messages behind from which on the tail goes on at the end. */
 const SKIP = 2_000;
 const AGAIN_MS = 1_000;
+/** Messages from before that a tail begins with. */
+const EARLIER = 20;
 
 export class TopicTail {
   messages = $state.raw<TopicMessage[]>([]);
@@ -68,7 +70,9 @@ export class TopicTail {
         this.#owed = 0;
       }
     };
-    begin(this.#sequence ? "sequence" : "latest");
+    // The newest that are kept come first, so that there is something to see.
+    this.#sequence ||= Math.max(0, last() - EARLIER);
+    begin(last() ? "sequence" : "latest");
     const timer = window.setInterval(pace, PACE_MS);
     return () => {
       isOver = true;

@@ -1,7 +1,7 @@
 /** Keys are bytes; in addresses they are text if they are text, hexadecimal digits otherwise. */
 
-import { fromBase64, hex, textOf, toBase64, utf8 } from "../../lib/bytes";
-import type { Bytes } from "../../lib/protocol";
+import { fromBase64, hex, textOf, toBase64, utf8 } from "./bytes";
+import type { Bytes } from "./protocol";
 
 const TEXT = "key";
 const HEX = "hex";
