@@ -112,6 +112,10 @@ bench: $(DEV_STAMP) ## Measure: ARGS= CHECK=1 (exit 1 below a floor)
 drill: $(DEV_STAMP) ## One timed scenario: NAME=powercut CHECK=1 ARGS=
 	@$(BIN)/python -m tests.drill $(NAME) $(if $(CHECK),--check) $(ARGS)
 
+.PHONY: pictures
+pictures: $(DEV_STAMP) dashboard-if-possible ## Take the pictures of the dashboard that the pages show, into docs/img
+	@$(BIN)/python -m tests.dashboard.pictures $(ARGS)
+
 .PHONY: fuzz-api
 fuzz-api: $(DEV_STAMP) ## Ask every route what nobody meant, and look for server errors: N=100 ARGS=
 	@PYTHON=$(BIN)/python sh tools/fuzz_api.sh $(if $(N),$(N),100) $(ARGS)

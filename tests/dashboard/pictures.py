@@ -85,13 +85,14 @@ def _keep(tab: Tab, directory: Path, name: str) -> None:
 def _shop(client: Client) -> Iterator[int]:
     """Fill a cluster; gives a revision worth going back to."""
     with ExitStack() as stack:
-        for limit in (120, 200, 350):
-            client.kv.put(
-                "config/billing/limits", json.dumps({"max_inflight": limit, "retry": "2s"}).encode()
-            )
-        past = client.kv.put("config/billing/currency", b"EUR").revision
-        client.kv.put("config/billing/limits", b'{"max_inflight": 300}')
-        client.kv.put("config/search/shards", b"12")
+        past = 0
+        for number, limit in enumerate((120, 200, 350, 300)):
+            value = json.dumps({"max_inflight": limit, "retry": "2s"}, indent=1)
+            written = client.kv.put("config/billing/limits", value.encode()).revision
+            past = written if number == 2 else past
+            for shards in range(300 + 150 * number):
+                client.kv.put("config/search/shards", str(shards).encode())
+        client.kv.put("config/billing/currency", b"EUR")
         for service, instances in SERVICES.items():
             for number in range(instances):
                 made = stack.enter_context(
@@ -118,7 +119,7 @@ def _shop(client: Client) -> Iterator[int]:
             for one in waiting:
                 wait_in_line(client, name, one)
         for election in ("scheduler", "invoices"):
-            stack.enter_context(client.elections.lead(election, value=b"10.0.3.11:8080"))
+            stack.enter_context(client.elections.lead(election, value=b"10.0.3.11:8080", owner="host-1"))
         yield past
 
 
