@@ -119,7 +119,8 @@ def _shop(client: Client) -> Iterator[int]:
             for one in waiting:
                 wait_in_line(client, name, one)
         for election in ("scheduler", "invoices"):
-            stack.enter_context(client.elections.lead(election, value=b"10.0.3.11:8080", owner="host-1"))
+            leading = client.elections.lead(election, value=b"10.0.3.11:8080", owner="host-1")
+            stack.enter_context(leading)
         yield past
 
 

@@ -30,6 +30,7 @@ def test_pages_show_the_past_as_the_sdk_reads_it(
     ):
         tab.open("overview", query=f"?rev={then}")
         tab.shows(f"at revision {then}")
+        expect(tab.page.get_by_role("slider", name="Revision")).to_have_value(str(then))
         counted = client.kv.range(prefix=b"", revision=then, count_only=True).count
         expect(tab.fact("keys")).to_have_text(str(counted))
         expect(tab.fact("locks")).to_have_text(str(len(client.locks.list(revision=then))))
