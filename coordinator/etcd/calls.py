@@ -124,7 +124,8 @@ async def guarded(call: Call, work: Coroutine[Any, Any, None]) -> None:
 
 
 def varint(number: int) -> bytes:
-    """Encode a number from 0 to 2**64 - 1 as protobuf does."""
+    """Encode an int64 or uint64 as protobuf does."""
+    number &= 0xFFFFFFFFFFFFFFFF
     if number < 0x80:
         return bytes((number,))
     parts = bytearray()

@@ -47,12 +47,16 @@ def put_of(m: Message) -> Put:
 
 
 def range_of(m: Message) -> Range:
-    """Translate a RangeRequest."""
+    """Translate a RangeRequest; revisions below 0 stand for the current one."""
+    return _range_of(m, max(m.revision, 0))
+
+
+def _range_of(m: Message, revision: int) -> Range:
     return Range(
         m.key,
         m.range_end,
         m.limit,
-        max(m.revision, 0),
+        revision,
         m.sort_order,
         m.sort_target,
         m.keys_only,
@@ -84,7 +88,8 @@ def _op_of(m: Message) -> Any:
     if kind == "request_put":
         return put_of(m.request_put)
     if kind == "request_range":
-        return range_of(m.request_range)
+        # In a transaction etcd takes a negative revision at its word: it may be compacted.
+        return _range_of(m.request_range, m.request_range.revision)
     if kind == "request_delete_range":
         return delete_of(m.request_delete_range)
     return txn_of(m.request_txn) if kind == "request_txn" else None
@@ -138,8 +143,10 @@ def event(one: Event) -> Message:
         )
     else:
         made = EventMessage(kv=key_value(kv))
-    if one.prev_kv is not None:
-        made.prev_kv.CopyFrom(key_value(one.prev_kv))
+    before = one.prev_kv
+    # What came and went within one transaction was not there before.
+    if before is not None and before.create_revision != kv.mod_revision:
+        made.prev_kv.CopyFrom(key_value(before))
     return made
 
 
@@ -167,16 +174,31 @@ def delete_response(result: DeleteResult) -> Message:
 def txn_response(result: TxnResult) -> Message:
     """Translate the result of a transaction.
 
-    The answers inside carry the revision only; a nested transaction's header is empty.
+    The answers inside carry the revision only: up to the first change, that from before the
+    transaction. A nested transaction's header is empty.
     """
     made = TxnResponse(succeeded=result.succeeded)
-    _fill_responses(made, result.responses, result.revision)
+    revision = result.revision
+    _fill_responses(made, result.responses, revision - _changes(result.responses), revision)
     return made
 
 
-def _fill_responses(made: Message, results: Sequence[Any], revision: int) -> None:
+def _changes(results: Sequence[Any]) -> bool:
+    """Whether any of them has changed a key."""
+    return any(
+        isinstance(one, PutResult)
+        or (isinstance(one, DeleteResult) and one.deleted > 0)
+        or (isinstance(one, TxnResult) and _changes(one.responses))
+        for one in results
+    )
+
+
+def _fill_responses(made: Message, results: Sequence[Any], revision: int, last: int) -> int:
+    """Translate results; give the revision that those which follow carry."""
     for result in results:
         one = made.responses.add()
+        if isinstance(result, PutResult) or (isinstance(result, DeleteResult) and result.deleted):
+            revision = last
         if isinstance(result, PutResult):
             part = one.response_put
             part.CopyFrom(put_response(result))
@@ -190,6 +212,7 @@ def _fill_responses(made: Message, results: Sequence[Any], revision: int) -> Non
             part = one.response_txn
             part.succeeded = result.succeeded
             part.header.SetInParent()
-            _fill_responses(part, result.responses, revision)
+            revision = _fill_responses(part, result.responses, revision, last)
             continue
         part.header.revision = revision
+    return revision

@@ -29,7 +29,7 @@ FRAGMENT_BYTES = 2 << 20
 FRAGMENTED, WHOLE = "etcd-fragments", "etcd"
 _WATCH_ID, _FRAGMENT, _EVENT = b"\x10", b"\x38\x01", b"\x5a"
 """Tags of the fields of an answer that are written by hand."""
-_NOBODY = _WATCH_ID + varint((1 << 64) - 1)
+_NOBODY = _WATCH_ID + varint(-1)
 """The watch id -1."""
 
 
@@ -94,6 +94,12 @@ class WatchStream:
             return
         number = m.watch_id or self._free_id()
         self._answer(WatchResponse(watch_id=number, created=True))
+        if m.start_revision < 0:
+            # etcd starts from compact revision -1: before any compaction, -1 means from now on.
+            compacted = self._node.keyspace.compact_revision or -1
+            if m.start_revision < compacted:
+                self._lost(number, compacted)
+                return
         if m.fragment:
             self._fragmented.add(number)
         hub = self._node.hub

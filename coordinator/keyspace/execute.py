@@ -69,6 +69,8 @@ class View(Protocol):
 def put(txn: Transaction, op: Put) -> PutResult:
     """Write one key of the user's space."""
     value, lease = op.value, op.lease
+    if lease and txn.get_lease(lease) is None:
+        raise refusals.lease_not_found(lease)
     old: KeyValue | None = None
     if op.prev_kv or op.ignore_value or op.ignore_lease:
         old = txn.get(USER, op.key)
@@ -196,10 +198,11 @@ def _refuse_puts(txn: Transaction, leaves: list[_Leaf]) -> None:
     for op, _, _ in leaves:
         if type(op) is not Put:
             continue
-        if op.lease and txn.get_lease(op.lease) is None:
-            raise refusals.lease_not_found(op.lease)
+        # In this order here, and in the other in a put that stands alone: as in etcd.
         if (op.ignore_value or op.ignore_lease) and txn.get(USER, op.key) is None:
             raise refusals.key_not_found()
+        if op.lease and txn.get_lease(op.lease) is None:
+            raise refusals.lease_not_found(op.lease)
 
 
 def _refuse_ranges(view: View, leaves: list[_Leaf]) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 from coordinator.cli.etcd_source import Source, SourceError
 from coordinator_sdk.testing import free_port
 from tests.api.member import running
+from tests.compat.etcd import etcd
 from tests.etcd.client import Grpc, connected
 from tests.etcd.starting import settled
 
@@ -32,31 +30,6 @@ async def command(*words: str, folder: Path) -> tuple[int | None, str]:
     )
     printed, _ = await process.communicate()
     return process.returncode, printed.decode()
-
-
-@contextlib.asynccontextmanager
-async def etcd(folder: Path, repository: Path) -> AsyncIterator[int]:
-    """Run a real etcd."""
-    made = Path(os.environ.get("COMPAT_CLIENTS", repository / ".data" / "compat-clients"))
-    program = made / "etcd-server" / "usr" / "bin" / "etcd"
-    if not program.is_file():
-        pytest.skip(f"{program} is not there: make compat-clients")
-    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in "ab")
-    process = await asyncio.create_subprocess_exec(
-        *(str(program), "--data-dir", str(folder / "etcd"), "--name=a"),
-        *(f"--listen-client-urls={client}", f"--advertise-client-urls={client}"),
-        *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"),
-        f"--initial-cluster=a={peer}",
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    try:
-        while b"ready to serve client requests" not in (line := await process.stderr.readline()):
-            assert line, "etcd has ended"
-        yield int(client.rpartition(":")[2])
-    finally:
-        process.kill()
-        await process.communicate()
 
 
 async def fill(grpc: Grpc) -> int:

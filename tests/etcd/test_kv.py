@@ -95,6 +95,24 @@ async def test_a_transaction_answers_operation_by_operation(grpc: Grpc) -> None:
     assert again.header.revision == revision
 
 
+async def test_answers_inside_tell_the_revision_of_their_moment(grpc: Grpc) -> None:
+    """Inside a transaction, what comes before the first change carries the revision before it."""
+    before = (await put(grpc, b"moment/a", b"1")).header.revision
+    read = {"request_range": {"key": b"moment/a"}}
+    nothing = {"request_delete_range": {"key": b"moment/none"}}
+    write = {"request_put": {"key": b"moment/b"}}
+    nested = {"request_txn": {"success": [read, write]}}
+    answer = await grpc.call(f"{KV}Txn", success=[read, nothing, nested, read, nothing])
+    first, none, inside, last, end = answer.responses
+    told = [first.response_range, none.response_delete_range]
+    told += [one for part in inside.response_txn.responses for _, one in part.ListFields()]
+    told += [last.response_range, end.response_delete_range]
+    assert [one.header.revision - before for one in told] == [0, 0, 0, 1, 1, 1]
+    answer = await grpc.call(f"{KV}Txn", success=[read, nothing])
+    assert answer.responses[0].response_range.header.revision == answer.header.revision
+    assert answer.responses[1].response_delete_range.header.revision == answer.header.revision
+
+
 async def test_compares_look_at_every_field(grpc: Grpc) -> None:
     """Each target of a compare is compared with the field that belongs to it."""
     made = (await put(grpc, b"cmp", b"v")).header.revision

@@ -72,6 +72,38 @@ async def test_many_watches_share_a_stream(grpc: Grpc) -> None:
     assert (await talk.hear()).watch_id == 2
 
 
+@pytest.mark.parametrize("number", [-1, -2, -(1 << 63), (1 << 63) - 1])
+async def test_any_number_names_a_watch(grpc: Grpc, member: Running, number: int) -> None:
+    """A client may choose any watch id, negative ones too: its events carry it, and the member
+    lives on."""
+    talk = await opened(grpc, b"named", watch_id=number)
+    revision = await put(grpc, b"named", b"1")
+    answer = await talk.hear()
+    assert (answer.watch_id, answer.events[0].kv.mod_revision) == (number, revision)
+    talk.say(cancel_request={"watch_id": number})
+    assert (await talk.hear()).canceled
+    assert member.node.is_ready()
+
+
+async def test_a_start_below_zero_is_compacted(grpc: Grpc) -> None:
+    """A negative start revision has been compacted, as with etcd; but for -1 before there was any
+    compaction, which means from now on."""
+    talk = await opened(grpc, b"below", start_revision=-2)
+    gone = await talk.hear()
+    assert (gone.canceled, gone.header.revision) == (True, 0)
+    assert gone.compact_revision
+
+
+async def test_before_a_revision_is_what_was_there(grpc: Grpc) -> None:
+    """What comes and goes within one transaction has no record before it."""
+    talk = await opened(grpc, b"brief", prev_kv=True)
+    parts = ({"request_put": {"key": b"brief"}}, {"request_delete_range": {"key": b"brief"}})
+    await grpc.call(f"{KV}Txn", success=[{"request_txn": {"success": [one]}} for one in parts])
+    answer = await talk.hear()
+    assert [one.type for one in answer.events] == [0, 1]
+    assert not any(one.HasField("prev_kv") for one in answer.events)
+
+
 async def test_wrong_watches_are_created_and_cancelled(grpc: Grpc) -> None:
     """An id in use and an empty range are answered with -1 and etcd's reasons."""
     talk = await opened(grpc, b"twice", watch_id=5)

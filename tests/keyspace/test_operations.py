@@ -125,6 +125,15 @@ def test_put_needs_its_lease(stored) -> None:
     assert contents(stored.keyspace) == contents(Stored().keyspace)
 
 
+def test_the_lease_of_a_put_is_looked_at_in_etcds_order(stored) -> None:
+    """A put alone looks for its lease before its key, in a transaction the other way round."""
+    op = Put(b"k", lease=9, ignore_value=True)
+    with pytest.raises(LeaseNotFound):
+        stored.apply(op)
+    with pytest.raises(InvalidRequest, match="etcdserver: key not found"):
+        stored.apply(Txn([], [op]))
+
+
 def test_delete_answers_with_what_it_deleted(stored) -> None:
     """A range is deleted in the order of keys, with the records on request."""
     for key in (b"c", b"a", b"b", b"d"):
