@@ -191,7 +191,7 @@ async def test_a_release_during_a_cut_is_noticed(server: FakeServer, client: Cli
 async def test_an_expired_session_cancels_the_body(server: FakeServer, client: Client) -> None:
     """A holder whose session has ended in the cluster is told with the next renewal."""
     with pytest.raises(LockLost, match="session"):
-        async with client.locks.lock("l", ttl=0.6) as lock:
+        async with client.locks.lock("l", ttl=2) as lock:
             assert lock.session is not None
             server.cluster.expire(lock.session.id)
             await asyncio.Event().wait()
@@ -202,7 +202,7 @@ async def test_a_deadline_without_renewal_cancels_the_body(
 ) -> None:
     """A holder whose renewals are not answered is told before its TTL is over."""
     with pytest.raises(LockLost, match="no renewal"):
-        async with client.locks.lock("l", ttl=0.5):
+        async with client.locks.lock("l", ttl=1.5):
             server.mute = True
             await asyncio.Event().wait()
     server.mute = False
@@ -211,7 +211,7 @@ async def test_a_deadline_without_renewal_cancels_the_body(
 async def test_a_body_that_looks_finds_out_by_itself(server: FakeServer, client: Client) -> None:
     """After the deadline `check` raises at once, even if the loop was blocked until then."""
     with pytest.raises(LockLost):
-        async with client.locks.lock("l", ttl=0.5) as lock:
+        async with client.locks.lock("l", ttl=2) as lock:
             assert lock.session is not None
             lock.session._renewal.deadline = 0.0
             lock.check()
