@@ -34,10 +34,11 @@ class Key:
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease, with the time that it was granted for."""
+    """A lease, with the time that it was granted for, and what was left of it."""
 
     id: int
     ttl_s: int
+    left_s: int
 
 
 @dataclass
@@ -192,7 +193,7 @@ class Source:
         answer = self.ask("lease/timetolive", ID=str(number))
         if int(answer.get("TTL", 0)) < 0:
             return []
-        return [Lease(number, int(answer["grantedTTL"]))]
+        return [Lease(number, int(answer["grantedTTL"]), int(answer.get("TTL", 0)))]
 
     def _read_users(self, found: Contents) -> None:
         for user in self.ask("auth/user/list").get("users", ()):

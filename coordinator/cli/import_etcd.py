@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -35,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     parser.add_argument("file", metavar="FILE", help="where the backup goes; must not exist")
     parser.add_argument("--from", dest="source", required=True, metavar="URL", help="client URL")
+    parser.add_argument(
+        "--remaining-ttl",
+        action="store_true",
+        help="grant leases for the time they have left, instead of for all of their time anew",
+    )
     parser.add_argument("--user", default="", metavar="NAME[:PASSWORD]", help="usually root")
     parser.add_argument("--cacert", default="", metavar="FILE", help="who signed its certificate")
     parser.add_argument("--cert", default="", metavar="FILE", help="own certificate")
@@ -61,6 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
         source = Source(arguments.source, arguments.cacert, arguments.cert, arguments.key)
         source.log_in(name, password)
         contents = source.read()
+        if arguments.remaining_ttl:
+            # A lease that ends this very second still has its keys; they end soon after the start.
+            contents.leases = [
+                replace(lease, ttl_s=max(lease.left_s, 1)) for lease in contents.leases
+            ]
         if contents.revision >= REVISIONS_SKIPPED:
             return _complain(
                 f"revision {contents.revision}: a restored backup begins at {REVISIONS_SKIPPED}, "

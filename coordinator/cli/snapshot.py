@@ -28,7 +28,15 @@ def add(nouns: Nouns) -> None:
     check.set_defaults(connects=False, formats=tables.FORMATS)
     bring = group.command("restore", restore, "<file>", "make a data directory from a backup")
     bring.set_defaults(connects=False)
-    bring.add_argument("--data-dir", default="", metavar="DIR", help="new or empty directory")
+    bring.add_argument(
+        "--data-dir", default="", metavar="DIR", help="new or empty; NAME.coordinator by default"
+    )
+    bring.add_argument(
+        "--wal-dir",
+        default="",
+        metavar="DIR",
+        help="not offered: the log lies in --data-dir",
+    )
     bring.add_argument("--name", default="default", help="name of the member")
     bring.add_argument(
         "--initial-cluster",
@@ -142,8 +150,11 @@ async def restore(context: Context) -> None:
             "differs from it is damaged. Use a file made by coordctl snapshot save",
             BAD_ARGUMENTS,
         )
-    if not flags.data_dir:
-        raise CommandError("snapshot restore needs --data-dir, a new directory", BAD_ARGUMENTS)
+    if flags.wal_dir:
+        raise CommandError(
+            "--wal-dir is not offered: the log lies in the data directory", BAD_ARGUMENTS
+        )
+    folder = flags.data_dir or f"{flags.name}.coordinator"
     urls = tuple(url.strip() for url in flags.initial_advertise_peer_urls.split(",") if url.strip())
     try:
         origin = restored_origin(
@@ -155,11 +166,11 @@ async def restore(context: Context) -> None:
         )
     except ConfigError as error:
         raise CommandError(str(error), BAD_ARGUMENTS) from None
-    found = await restore_directory(path, flags.data_dir, DOMAINS, origin)
+    found = await restore_directory(path, folder, DOMAINS, origin)
     if context.is_json:
         output.say_json(
             {
-                "dataDir": flags.data_dir,
+                "dataDir": folder,
                 "sha256": found.backup.sha256,
                 "revision": found.revision,
                 "member": f"{found.identity.member_id:016x}",
@@ -169,7 +180,7 @@ async def restore(context: Context) -> None:
         )
         return
     output.say(
-        f"Restored {path} into {flags.data_dir}",
+        f"Restored {path} into {folder}",
         f"sha256 {found.backup.sha256}, verified",
         f"member {found.identity.member_id:016x} of the new cluster "
         f"{found.identity.cluster_id:016x}, at revision {found.revision} (the backup was at "

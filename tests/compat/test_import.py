@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from coordinator.cli.etcd_source import Source, SourceError
+from coordinator.cli import import_etcd
+from coordinator.cli.etcd_source import Contents, Source, SourceError
+from coordinator.storage.backup import BackupStatus
 from coordinator_sdk.testing import free_port
 from tests.api.member import running
 from tests.compat.etcd import etcd
@@ -133,3 +136,32 @@ async def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         assert not (tmp_path / "f").exists()
         status, printed = await command(*words, "--user", "root:secret", folder=tmp_path)
         assert status == 0, printed
+
+
+@pytest.mark.parametrize(("flags", "ttls"), [((), [500, 60]), (("--remaining-ttl",), [20, 1])])
+def test_leases_may_be_granted_for_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], ttls: list[int]
+) -> None:
+    """Leases are granted for all of their time anew, or for what is left of it if wanted."""
+    told = {7: {"TTL": "20", "grantedTTL": "500"}, 8: {"grantedTTL": "60"}}
+    answers: dict[str, Any] = {
+        "kv/range": {"header": {"revision": "1"}},
+        "lease/leases": {"leases": [{"ID": "7"}, {"ID": "8"}]},
+    }
+
+    def ask(source: Source, route: str, **body: Any) -> Any:
+        return told[int(body["ID"])] if "ID" in body else answers.get(route, {})
+
+    granted: list[int] = []
+
+    async def backed_up(contents: Contents, path: Path) -> BackupStatus:
+        granted.extend(lease.ttl_s for lease in contents.leases)
+        raise OSError("no need for a backup")
+
+    monkeypatch.setattr(Source, "ask", ask)
+    monkeypatch.setattr(import_etcd, "_backed_up", backed_up)
+    parser = argparse.ArgumentParser()
+    import_etcd.add_arguments(parser)
+    words = [str(tmp_path / "copy.db"), "--from", "http://127.0.0.1:1", *flags]
+    assert import_etcd.run(parser.parse_args(words)) == 1
+    assert granted == ttls
