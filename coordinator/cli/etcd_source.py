@@ -13,7 +13,11 @@ from urllib.parse import urlsplit
 from coordinator_sdk.protocol.auth import Access, KeyPermission
 
 PAGE: Final = 1000
-"""Keys that are asked for at a time."""
+"""Keys that are asked for at first. etcd looks at all that follow for each page, so that many small
+ones would take it very long; large ones are for small values only."""
+PAGE_MAX: Final = 50_000
+PAGE_BYTES: Final = 8 << 20
+"""About as much as a page should have."""
 TIMEOUT_S: Final = 30.0
 _PREFIXES: Final = ("/v3", "/v3beta")
 
@@ -60,6 +64,13 @@ class Contents:
     users: dict[str, list[str]] = field(default_factory=dict)
     roles: dict[str, list[KeyPermission]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+
+def next_limit(limit: int, size_bytes: int) -> int:
+    """Give how many keys to ask for after a page of so many."""
+    if size_bytes > PAGE_BYTES:
+        return max(limit // 2, 1)
+    return min(limit * 2, PAGE_MAX) if size_bytes < PAGE_BYTES // 2 else limit
 
 
 class Source:
@@ -161,10 +172,10 @@ class Source:
 
     def _read_keys(self, found: Contents) -> None:
         start, end = b64encode(b"\0").decode(), b64encode(b"\0").decode()
-        revision = 0
+        revision, limit = 0, PAGE
         while True:
             answer = self.ask(
-                "kv/range", key=start, range_end=end, limit=str(PAGE), revision=str(revision)
+                "kv/range", key=start, range_end=end, limit=str(limit), revision=str(revision)
             )
             # Every page is of the same revision, however long it takes.
             revision = revision or int(answer["header"]["revision"])
@@ -181,6 +192,7 @@ class Source:
             if not answer.get("more"):
                 break
             start = b64encode(page[-1].key + b"\0").decode()
+            limit = next_limit(limit, sum(len(one.key) + len(one.value) for one in page))
         found.revision = revision
         # The recipes of locks and elections go by who came first.
         found.keys.sort(key=lambda one: (one.created, one.key))

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from coordinator.cli import import_etcd
-from coordinator.cli.etcd_source import Contents, Source, SourceError
+from coordinator.cli.etcd_source import (
+    PAGE,
+    PAGE_BYTES,
+    PAGE_MAX,
+    Contents,
+    Source,
+    SourceError,
+    next_limit,
+)
 from coordinator.storage.backup import BackupStatus
 from coordinator_sdk.testing import free_port
 from tests.api.member import running
@@ -136,6 +144,17 @@ async def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         assert not (tmp_path / "f").exists()
         status, printed = await command(*words, "--user", "root:secret", folder=tmp_path)
         assert status == 0, printed
+
+
+def test_pages_follow_the_size_of_values() -> None:
+    """Pages grow while values are small, up to a limit, and shrink for large ones, down to 1."""
+    small, large = [PAGE], [PAGE]
+    for _ in range(20):
+        small.append(next_limit(small[-1], 100 * small[-1]))
+        large.append(next_limit(large[-1], (9 << 20) * large[-1]))
+    assert (small[1], small[-1]) == (2 * PAGE, PAGE_MAX)
+    assert (large[1], large[-1]) == (PAGE // 2, 1)
+    assert next_limit(PAGE, PAGE_BYTES) == PAGE
 
 
 @pytest.mark.parametrize(("flags", "ttls"), [((), [500, 60]), (("--remaining-ttl",), [20, 1])])
