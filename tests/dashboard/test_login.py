@@ -68,6 +68,23 @@ def test_nothing_shows_before_the_login(tab: Tab) -> None:
     tab.complaints.clear()  # the browser notes the status 401
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_login_is_for_everybody(browser: Browser, guarded: ClusterProcess, theme: str) -> None:
+    """axe-core finds no violation in the login, nor in what somebody with few rights sees."""
+    options = {"color_scheme": theme, "bypass_csp": True}
+    with tab_of(browser, guarded.urls[0], **options) as tab:
+        tab.page.goto(f"{tab.url}/#/keys")
+        expect(tab.page.get_by_role("dialog", name="Log in")).to_be_visible()
+        assert tab.violations() == []
+        log_in(tab, "viewer", VIEWER_PASSWORD)
+        tab.is_live()
+        tab.shows("You may see these keys")
+        assert tab.violations() == []
+        tab.go("access")
+        tab.shows("You are not allowed to see this")
+        assert tab.violations() == []
+
+
 def test_a_login_keeps_the_place_and_hides_its_token(tab: Tab) -> None:
     """The page asked for comes up after the login; scripts see no token; a new tab is logged in."""
     tab.page.goto(f"{tab.url}/#/locks")
@@ -189,9 +206,14 @@ def test_a_login_that_has_run_out_is_asked_for(browser: Browser) -> None:
 
 def test_a_member_that_serves_everybody_says_so(browser: Browser) -> None:
     """With --insecure-open every page tells what that means, until authentication is on."""
-    with running(options=["--insecure-open"]) as server, tab_of(browser, server.url) as tab:
+    with (
+        running(options=["--insecure-open"]) as server,
+        tab_of(browser, server.url, bypass_csp=True) as tab,
+    ):
         tab.open()
         banner = tab.page.get_by_role("region", name="Unguarded")
+        expect(banner).to_be_visible()
+        assert tab.violations() == []
         expect(banner).to_contain_text("Everybody may do everything here")
         expect(banner).to_contain_text("coordctl auth init")
         banner.get_by_role("link", name="turn authentication on").click()

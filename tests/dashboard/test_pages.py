@@ -51,6 +51,21 @@ def test_pages_are_for_everybody(
         tab.page.keyboard.press("Control+k")
         expect(tab.page.get_by_role("combobox", name="Command")).to_be_visible()
         found["the palette"] = tab.violations()
+        tab.page.keyboard.press("Escape")
+        tab.page.keyboard.press("?")
+        expect(tab.page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+        found["the sheet of keys"] = tab.violations()
+        tab.open("keys", "key", "config/billing")
+        tab.content.get_by_role("button", name="Compare").first.click()
+        expect(tab.fact("diff")).to_be_visible()
+        found["a comparison"] = tab.violations()
+        tab.content.get_by_role("button", name="Edit…").click()
+        found["an edit"] = tab.violations()
+        tab.page.keyboard.press("Escape")
+        tab.page.set_viewport_size({"width": 360, "height": 780})
+        tab.page.get_by_role("button", name="Menu").click()
+        expect(tab.page.get_by_role("link", name="Locks")).to_be_visible()
+        found["the menu of a phone"] = tab.violations()
     assert {place: faults for place, faults in found.items() if faults} == {}
 
 
