@@ -82,7 +82,7 @@ class GrpcStream(Call):
         self._message_max = connection.limits.request_bytes + MESSAGE_OVERHEAD_BYTES
         self._conversation: Conversation | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._pending: deque[bytes] | None = None
+        self._pending: deque[bytes | memoryview] | None = None
         self._pending_bytes = 0
         self._trailers: bytes | None = None
         self._tasks: set[asyncio.Task[None]] | None = None
@@ -322,8 +322,9 @@ class GrpcStream(Call):
             if size <= 0:
                 return False
             if size < len(data):
-                pending[0] = data[size:]
-                data = data[:size]
+                # A view: what is left may be large, and copying it for each frame takes for ever.
+                rest = memoryview(data)
+                pending[0], data = rest[size:], rest[:size]
             else:
                 pending.popleft()
             connection.send_window -= size
