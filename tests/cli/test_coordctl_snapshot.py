@@ -97,7 +97,7 @@ def test_a_backup_under_load_restores(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         try:
-            with client.locks.lock("backup") as held:
+            with client.locks.lock("backup", ttl=120) as held:
                 client.kv.put("guarded", "1", guard=held)
                 while len(answered) < 3:
                     client.cluster.ping()
