@@ -97,37 +97,38 @@ def test_a_backup_under_load_restores(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         try:
-            with client.locks.lock("backup", ttl=120) as held:
-                client.kv.put("guarded", "1", guard=held)
-                while len(answered) < 3:
-                    client.cluster.ping()
-                before = dict(answered)
-                ctl.ok("snapshot", "save", str(tmp_path / "backup.db"))
-                stop.set()
-                for thread in threads:
-                    thread.join()
-                # The same endpoint, the same client, which still believes that it holds the lock.
-                said = ctl.ok(
-                    "snapshot", "restore", str(tmp_path / "backup.db"), "--data-dir",
-                    str(tmp_path / "new"),
-                )  # fmt: skip
-                assert "sessions have ended" in said
-                old.kill()
-                with running(tmp_path / "new", port=old.port) as new, Client(new.url) as later:
-                    for name, number in before.items():
-                        found = later.kv.get(f"load/{name}")
-                        assert found is not None
-                        assert int(found.value) >= number
-                    with pytest.raises(CoordinatorError):
-                        later.kv.put("guarded", "2", guard=held)
-                    with pytest.raises((ClusterMismatch, CoordinatorError)):
-                        client.kv.put("guarded", "3", guard=held)
-                    with later.locks.lock("backup") as again:
-                        assert again.token > held.token + (1 << 40)
-                        later.kv.put("guarded", "4", guard=again)
-                    kept = later.kv.get("guarded")
-                    assert kept is not None
-                    assert kept.value == b"4"
+            held = client.locks.lock("backup", ttl=60)
+            held.acquire()  # Never given back: its cluster will be gone.
+            client.kv.put("guarded", "1", guard=held)
+            while len(answered) < 3:
+                client.cluster.ping()
+            before = dict(answered)
+            ctl.ok("snapshot", "save", str(tmp_path / "backup.db"))
+            stop.set()
+            for thread in threads:
+                thread.join()
+            # The same endpoint, the same client, which still believes that it holds the lock.
+            said = ctl.ok(
+                "snapshot", "restore", str(tmp_path / "backup.db"), "--data-dir",
+                str(tmp_path / "new"),
+            )  # fmt: skip
+            assert "sessions have ended" in said
+            old.kill()
+            with running(tmp_path / "new", port=old.port) as new, Client(new.url) as later:
+                for name, number in before.items():
+                    found = later.kv.get(f"load/{name}")
+                    assert found is not None
+                    assert int(found.value) >= number
+                with pytest.raises(CoordinatorError):
+                    later.kv.put("guarded", "2", guard=held)
+                with pytest.raises((ClusterMismatch, CoordinatorError)):
+                    client.kv.put("guarded", "3", guard=held)
+                with later.locks.lock("backup") as again:
+                    assert again.token > held.token + (1 << 40)
+                    later.kv.put("guarded", "4", guard=again)
+                kept = later.kv.get("guarded")
+                assert kept is not None
+                assert kept.value == b"4"
         finally:
             stop.set()
 
