@@ -8,7 +8,7 @@ revision, when it gets some; if history is gone by then, it ends with `Compacted
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -107,10 +107,16 @@ class ChangeStream:
             self._is_watching = False
             self._lose(self._hub.compact_revision)
             return
-        for at, events in groupby(item.events, _revision_of):
+        try:
+            self._tell(item.events, revision)
+        except Exception as error:
+            self._connection.break_off([self._id], error)
+
+    def _tell(self, events: Iterable[Event], revision: int) -> None:
+        for at, changed in groupby(events, _revision_of):
             if self._budget == 0:
                 break
-            self._connection.send([self._id], self.change(at, list(events)))
+            self._connection.send([self._id], self.change(at, list(changed)))
             self._next_revision = at + 1
             self._spend()
         else:

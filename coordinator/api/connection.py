@@ -8,6 +8,7 @@ feeds an HTTP response, `OneCall` hands a single answer to whoever awaits it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -18,7 +19,13 @@ from msgspec import Struct
 from coordinator.api.limits import Limits
 from coordinator.api.recheck import expire
 from coordinator.api.registry import Caller
-from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, UnknownOperation
+from coordinator_sdk.errors import (
+    CoordinatorError,
+    Exhausted,
+    Internal,
+    InvalidRequest,
+    UnknownOperation,
+)
 from coordinator_sdk.protocol.codec import MSGPACK, Codec
 from coordinator_sdk.protocol.kv import WatchCancelled
 
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "OneCall", "Stream"]
 
+logger = logging.getLogger("coordinator.api")
 
 EXPIRY_LOOK_S = 86_400.0
 """Whoever has a token for longer is looked at so often; timers do not reach any time."""
@@ -117,6 +125,22 @@ class Connection:
             self.fail(id, error)
 
     # What all have.
+
+    def break_off(self, ids: Sequence[int], error: Exception) -> None:
+        """End streams whose items could not be made or sent.
+
+        That happens inside the member's turn, which must go on; they end after it.
+        """
+        logger.error("a stream broke: %r", error, exc_info=error)
+        told = Internal("the member failed to go on with this stream; its log says more")
+        broken = tuple(ids)
+
+        def end() -> None:
+            for id in broken:
+                if id in self.streams:
+                    self.fail(id, told)
+
+        self.node.soon(end)
 
     def show(self, identity: Identity, credential: str) -> None:
         """Go on as whomever a credential stands for; without one, as the client's certificate says.
@@ -250,7 +274,10 @@ class WatchSink:
         """Send an item, encoded once for all connections that speak alike."""
         connection = self._connection
         codec = connection.codec
-        connection.deliver(ids, revision, batch.encoded(codec.name, codec.encode_value))
+        try:
+            connection.deliver(ids, revision, batch.encoded(codec.name, codec.encode_value))
+        except Exception as error:
+            connection.break_off(ids, error)
         if type(batch.item) is WatchCancelled:
             for id in ids:
                 connection.close_stream(id)

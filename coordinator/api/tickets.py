@@ -82,7 +82,10 @@ class Follower:
             # A snapshot took the place of the state, without the history in between.
             for number in ids:
                 self._watch(number)
-        self.tell()
+        try:
+            self.tell()
+        except Exception as error:
+            self._connection.break_off([self._id], error)
 
     def tell(self) -> None:
         """Tell the state if it is another one, and end the stream if that is the last."""

@@ -178,6 +178,13 @@ class WatchStream:
         return self._call.is_full
 
     def deliver(self, ids: list[int], revision: int, batch: EncodedBatch) -> None:
+        """Send an item. Runs inside the node's turn: it must not raise."""
+        try:
+            self._deliver(ids, revision, batch)
+        except Exception as error:
+            self._node.soon(partial(self._call.fail, error))
+
+    def _deliver(self, ids: list[int], revision: int, batch: EncodedBatch) -> None:
         """Send an item, which is encoded once for all who watch over these faces."""
         item = batch.item
         if isinstance(item, WatchCancelled):
