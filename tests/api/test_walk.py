@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from coordinator.api.recheck import expire
+from coordinator.api.registry import Caller
 from coordinator.domains import apis
-from coordinator_sdk.errors import InvalidRequest
+from coordinator_sdk.errors import InvalidRequest, Unauthenticated
 from coordinator_sdk.protocol import REQUESTS, auth
 from coordinator_sdk.protocol.auth import INVALID_TOKEN, PERMISSION_DENIED, USER_EMPTY
 from coordinator_sdk.protocol.frames import Failure
@@ -193,7 +195,8 @@ async def test_an_expired_token(house: Guarded, walk: Walk) -> None:
 
 
 async def test_forged_tokens(house: Guarded, walk: Walk) -> None:
-    """Each forged token is refused with 401: all of them by some routes, some of them by all."""
+    """Each forged token is refused with 401: all of them by some routes, some of them by all;
+    all by all where there is time."""
     forged = forgeries(house.root, rsa_key())
     assert len(forged) >= 15
     routes = guarded_routes(walk)
@@ -204,6 +207,16 @@ async def test_forged_tokens(house: Guarded, walk: Walk) -> None:
         status, message = await asked(house, route, forged[name])
         assert status == 401, (route, name, status, message)
         assert forged[name] not in message
+
+
+@pytest.mark.slow
+async def test_every_forged_token_by_every_route(house: Guarded, walk: Walk) -> None:
+    """Each forged token is refused with 401 by each route, and quoted by none."""
+    for name, text in forgeries(house.root, rsa_key()).items():
+        for route in guarded_routes(walk):
+            status, message = await asked(house, route, text)
+            assert status == 401, (route, name, status, message)
+            assert text not in message
 
 
 async def test_tokens_in_a_url(house: Guarded) -> None:
@@ -253,6 +266,22 @@ async def test_operations_with_a_wrong_role(house: Guarded) -> None:
                 continue
             assert isinstance(refused, Failure), tag
             assert (refused.code, refused.message) == ("permission_denied", PERMISSION_DENIED), tag
+
+
+async def test_operations_with_an_expired_token(house: Guarded) -> None:
+    """Once its user's time is up, a WebSocket goes on as nobody: every operation is refused."""
+
+    def expired() -> Caller:
+        raise Unauthenticated(INVALID_TOKEN)
+
+    async with house.socket("nothing") as socket:
+        (connection,) = house.member.serving.websockets
+        connection.identify = expired
+        expire(connection)
+        for kind in OPERATIONS:
+            refused = await socket.call(body_of(kind))
+            assert isinstance(refused, Failure), kind
+            assert refused.code == "unauthenticated", kind
 
 
 async def test_forged_tokens_on_a_websocket(house: Guarded) -> None:
