@@ -73,6 +73,7 @@ class Identity:
     Attributes:
         credentials: What believes tokens and issues them.
         logins: How many there were by what came of them.
+        logouts: How many tokens were made void here.
 
     Raises:
         ConfigError: A key that the settings name can't be used.
@@ -83,6 +84,7 @@ class Identity:
         self._is_required = node.config.require_auth
         self._limiter = LoginLimiter(time.monotonic)
         self.logins = dict.fromkeys(("ok", "refused", "too many failures", "busy"), 0)
+        self.logouts = 0
         try:
             self.credentials = Credentials(
                 node.config, lambda: node.machine.auth, lambda: node.cluster_id, now_ms, self._share
@@ -216,6 +218,7 @@ class Identity:
             return
         found = self.credentials.log_out(_bare(credential))
         if found is not None:
+            self.logouts += 1
             audit.info("logout user=%r origin=%s", found.user, origin)
 
     async def renew(self, credential: str, origin: str) -> LoginResult:

@@ -74,12 +74,20 @@ class Asking:
         ):
             return known
         self._caller = None
-        made = self._identity.identify(credential, self.origin, self._tls)
-        _check_tokens_user(self._node, made, credential)
+        made = identify_now(self._node, self._identity, credential, self.origin, self._tls)
         self._credential, self._revision = credential, revision
         self._until_s = now_s + AGAIN_S
         self._caller = made
         return made
+
+    def anew(self, credential: bytes) -> Caller:
+        """As `caller`, by what is known now: an answer that was given before does not hold.
+
+        Raises:
+            Unauthenticated: The credential is wrong, or has expired.
+        """
+        self._caller = None
+        return identify_now(self._node, self._identity, credential, self.origin, self._tls)
 
     async def surely(self, credential: bytes) -> Caller:
         """As `caller`, by what was acknowledged before this is called.
@@ -88,6 +96,19 @@ class Asking:
             Unauthenticated: The credential is wrong, or has expired.
         """
         return await identify_surely(self._node, self._identity, credential, self.origin, self._tls)
+
+
+def identify_now(
+    node: Node, identity: Identity, credential: bytes, origin: str, tls: Any
+) -> Caller:
+    """Tell who makes a call.
+
+    Raises:
+        Unauthenticated: The credential is wrong, or has expired.
+    """
+    found = identity.identify(credential, origin, tls)
+    _check_tokens_user(node, found, credential)
+    return found
 
 
 async def identify_surely(

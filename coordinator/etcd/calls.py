@@ -60,6 +60,14 @@ class Call:
         """Whether the client reads too slowly to be sent more for now."""
         return False
 
+    def recognize(self) -> Caller:
+        """Tell anew who asks, by what came with the call.
+
+        Raises:
+            CoordinatorError: It proves nothing any more.
+        """
+        raise NotImplementedError
+
     def reply(self, payload: bytes) -> None:
         """Answer a unary call."""
         raise NotImplementedError

@@ -40,7 +40,7 @@ class Elections:
     """Elections on user keys."""
 
     def __init__(self, shared: Shared) -> None:
-        self.node = shared.node
+        self.shared = shared
         self.headers = shared.headers
         self.open = shared.streams
 
@@ -63,7 +63,7 @@ class Elections:
         call.spawn(self._campaigned(call, m.name, m.lease, m.value))
 
     async def _campaigned(self, call: Call, name: bytes, lease: int, value: bytes) -> None:
-        recipe = Recipe(self.node, call.caller, name)
+        recipe = Recipe(self.shared, call, name)
         lease = await recipe.ensure_lease(lease)
         key, created, revision = await recipe.enter(lease, value)
         try:
@@ -95,7 +95,7 @@ class Elections:
     async def _as_leader(self, call: Call, leader: Message, op: Any) -> TxnResult:
         """Do something if the leader's key is still the one it was elected with."""
         same = Compare(int(CompareTarget.CREATE), int(CompareResult.EQUAL), leader.key, leader.rev)
-        recipe = Recipe(self.node, call.caller, leader.name)
+        recipe = Recipe(self.shared, call, leader.name)
         result: TxnResult = await recipe.change(Txn([same], [op]))
         return result
 
@@ -105,7 +105,7 @@ class Elections:
         call.spawn(self._told_leader(call, m.name))
 
     async def _told_leader(self, call: Call, name: bytes) -> None:
-        found, revision = await Recipe(self.node, call.caller, name).first_at()
+        found, revision = await Recipe(self.shared, call, name).first_at()
         if found is None:
             raise told(NO_ELECTION_LEADER)
         call.reply(self.leader_payload(found, revision))
@@ -122,7 +122,7 @@ class _Observation:
 
     def __init__(self, elections: Elections, call: Call) -> None:
         self._elections = elections
-        self._call = call
+        self.call = call
         self._name: bytes | None = None
         elections.open.add(self)
 
@@ -130,7 +130,7 @@ class _Observation:
         """Begin."""
         if self._name is None:
             self._name = message.name
-            self._call.spawn(self._observe(message.name))
+            self.call.spawn(self._observe(message.name))
 
     def half_closed(self) -> None:
         """It goes on."""
@@ -143,16 +143,20 @@ class _Observation:
         """End if the caller may not look any more."""
         if self._name is not None:
             try:
-                recipe = Recipe(self._elections.node, self._call.caller, self._name)
+                recipe = Recipe(self._elections.shared, self.call, self._name)
                 recipe.judge()
             except CoordinatorError as error:
-                self._call.fail(error)
+                self.call.fail(error)
         return 1
+
+    def lose(self, error: CoordinatorError) -> None:
+        """End."""
+        self.call.fail(error)
 
     async def _observe(self, name: bytes) -> None:
         """Send each leader, and everything it proclaims, until the client has enough."""
-        elections, call = self._elections, self._call
-        recipe = Recipe(elections.node, call.caller, name)
+        elections, call = self._elections, self.call
+        recipe = Recipe(elections.shared, call, name)
         sent = 0
         while True:
             leader, revision = await recipe.first_at()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.api.identity import origin_of, tls_of
 from coordinator.api.registry import Caller
 from coordinator.etcd import headers, jsonform
-from coordinator.etcd.asking import identify_surely
+from coordinator.etcd.asking import identify_now, identify_surely
 from coordinator.etcd.calls import Call, Conversation, Served, ending, guarded
 from coordinator.etcd.permits import OPEN, TOLD_LATER
 from coordinator.etcd.status import Code, StatusError, status_of
@@ -125,6 +126,7 @@ class GatewayCall(Call):
         "_unread",
         "_wake",
         "error",
+        "identify",
         "is_over",
         "items",
     )
@@ -134,6 +136,7 @@ class GatewayCall(Call):
         self._served = served
         self._began_s = monotonic()
         self.doubt = None
+        self.identify: Callable[[], Caller] | None = None
         self.is_closed = False
         self.is_over = False
         self.error: StatusError | None = None
@@ -147,6 +150,14 @@ class GatewayCall(Call):
     def is_full(self) -> bool:
         """Whether the client reads too slowly to be sent more for now."""
         return self._unread > UNREAD_BYTES
+
+    def recognize(self) -> Caller:
+        """Tell anew who asks, by what came with the request.
+
+        Raises:
+            CoordinatorError: It proves nothing any more.
+        """
+        return self.caller if self.identify is None else self.identify()
 
     def reply(self, payload: bytes) -> None:
         """Answer a unary call."""
@@ -292,10 +303,10 @@ class Gateway:
     async def _identify(self, call: GatewayCall, path: str, scope: Scope) -> None:
         """Note who makes the call."""
         origin = origin_of(scope) or "local"
+        shown = (self._node, self._identity, _token(scope), origin, tls_of(scope))
+        call.identify = partial(identify_now, *shown)
         try:
-            call.caller = await identify_surely(
-                self._node, self._identity, _token(scope), origin, tls_of(scope)
-            )
+            call.caller = await identify_surely(*shown)
         except CoordinatorError as error:
             if path not in OPEN and path not in TOLD_LATER:
                 raise

@@ -97,23 +97,31 @@ class GrpcStream(Call):
         if b"content-length" in fields:
             text = fields[b"content-length"]
             self._content_length = int(text) if text.isdigit() and len(text) < 19 else 0
-        self._identify(served.method.path, fields.get(b"token") or fields.get(b"authorization"))
+        self._credential = fields.get(b"token") or fields.get(b"authorization") or b""
+        self._identify(served.method.path)
         if head.timeout_s is not None:
             loop = asyncio.get_running_loop()
             self._deadline = loop.call_later(head.timeout_s, self._expire)
         if served.converse is not None:
             self._conversation = served.converse(self)
 
-    def _identify(self, path: str, credential: bytes | None) -> None:
+    def _identify(self, path: str) -> None:
         """Note who makes the call. One whose credential seems wrong is asked for again later."""
         asking = self._connection.asking
         self.doubt = None
         try:
-            self.caller = asking.caller(credential or b"", asyncio.get_running_loop().time())
+            self.caller = asking.caller(self._credential, asyncio.get_running_loop().time())
         except CoordinatorError as error:
             self.caller = Caller(origin=asking.origin)
             self.doubt = None if path in OPEN else status_of(error)
-            self._credential = credential or b""
+
+    def recognize(self) -> Caller:
+        """Tell anew who asks, by what came with the call.
+
+        Raises:
+            CoordinatorError: It proves nothing any more.
+        """
+        return self._connection.asking.anew(self._credential)
 
     # ------------------------------------------------------------- what comes in
 

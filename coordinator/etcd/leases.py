@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coordinator.api.permits import authorize, shown
 from coordinator.etcd.calls import varint
 from coordinator.etcd.messages import METHODS
-from coordinator.etcd.permits import propose
+from coordinator.etcd.permits import propose, require_time
 from coordinator.etcd.status import TTL_TOO_LARGE, told
 from coordinator.keyspace import PLAIN
 from coordinator.keyspace.leases import SESSION, TTL_MS_MAX
@@ -161,16 +161,18 @@ class _Renewals:
 
     def __init__(self, leases: Leases, call: Call) -> None:
         self._leases = leases
-        self._call = call
+        self.call = call
         self._under_way = 0
         self._is_half_closed = False
+        leases.shared.streams.add(self)
 
     def received(self, message: Message) -> None:
         """Renew a lease; one that does not exist has a TTL of 0."""
         if self._under_way >= KEEPALIVES_MAX:
             raise told("etcdserver: too many requests")
         leases, lease = self._leases, message.ID
-        authorize(leases.node, self._call.caller, LeaseKeepAlive([lease]))
+        require_time(self.call)
+        authorize(leases.node, self.call.caller, LeaseKeepAlive([lease]))
         # The header is that of the moment before the renewal.
         header = leases.headers.now()
         known = leases.node.keyspace.leases.get(lease)
@@ -183,20 +185,33 @@ class _Renewals:
     def _renewed(self, header: bytes, lease: int, ttls_ms: list[int] | CoordinatorError) -> None:
         self._under_way -= 1
         if isinstance(ttls_ms, CoordinatorError):
-            self._call.fail(ttls_ms)
+            self.call.fail(ttls_ms)
             return
         payload = header + _ID + _int64(lease)
         if ttls_ms[0] > 0:
             payload += _TTL + _int64(ttls_ms[0] // 1000)
-        self._call.send(payload)
+        self.call.send(payload)
         if self._is_half_closed and not self._under_way:
-            self._call.finish()
+            self.call.finish()
 
     def half_closed(self) -> None:
         """End once everything is answered."""
         self._is_half_closed = True
         if not self._under_way:
-            self._call.finish()
+            self.call.finish()
 
     def cancelled(self) -> None:
-        """Nothing has to be let go of."""
+        """Nothing else has to be let go of."""
+        self._leases.shared.streams.remove(self)
+
+    def judge(self) -> int:
+        """End if the caller may not renew anything any more."""
+        try:
+            authorize(self._leases.node, self.call.caller, LeaseKeepAlive([]))
+        except CoordinatorError as error:
+            self.call.fail(error)
+        return 1
+
+    def lose(self, error: CoordinatorError) -> None:
+        """End."""
+        self.call.fail(error)

@@ -25,7 +25,7 @@ class Locks:
     """Locks on user keys."""
 
     def __init__(self, shared: Shared) -> None:
-        self._node = shared.node
+        self._shared = shared
         self._headers = shared.headers
 
     def calls(self) -> Mapping[str, Unary]:
@@ -36,7 +36,7 @@ class Locks:
         call.spawn(self._locked(call, m.name, m.lease))
 
     async def _locked(self, call: Call, name: bytes, lease: int) -> None:
-        recipe = Recipe(self._node, call.caller, name)
+        recipe = Recipe(self._shared, call, name)
         lease = await recipe.ensure_lease(lease)
         key, created, revision = await recipe.enter(lease, b"")
         try:
@@ -52,5 +52,5 @@ class Locks:
         call.spawn(self._unlocked(call, m.key))
 
     async def _unlocked(self, call: Call, key: bytes) -> None:
-        result = await Recipe(self._node, call.caller, b"").change(Delete(key))
+        result = await Recipe(self._shared, call, b"").change(Delete(key))
         call.reply(self._headers.at(result.revision))

@@ -6,10 +6,14 @@ reads and streams here. Each of etcd's services refuses in a manner of its own.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from coordinator.api.connection import EXPIRY_LOOK_S
+from coordinator.api.identity import now_ms
 from coordinator.api.permits import authorize
+from coordinator.api.recheck import CONNECTION_STREAMS, EXPIRY_GRACE_S
 from coordinator.etcd.status import (
     INVALID_TOKEN,
     PERMISSION_DENIED,
@@ -18,12 +22,15 @@ from coordinator.etcd.status import (
     StatusError,
     told,
 )
+from coordinator_sdk.errors import CoordinatorError
 from coordinator_sdk.protocol.cluster import LeaderMove
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from coordinator.api.identity import Identity
     from coordinator.api.registry import Caller
+    from coordinator.etcd.calls import Call
     from coordinator.node.node import Node
     from coordinator.replica.requests import Outcome
 
@@ -103,40 +110,101 @@ def require_operator(node: Node, caller: Caller) -> None:
 
 
 class Judged(Protocol):
-    """A stream that its caller may lose."""
+    """A stream that its caller may lose.
+
+    Attributes:
+        call: What it belongs to.
+    """
+
+    call: Call
 
     def judge(self) -> int:
         """End what may not go on; gives how much there was to look at."""
 
+    def lose(self, error: CoordinatorError) -> None:
+        """End: what its caller has shown proves nothing any more."""
+
 
 class Streams:
-    """The open streams, which are judged again whenever users or roles have changed."""
+    """The open streams, and calls that wait: they are judged again when their rights may be gone.
 
-    def __init__(self, node: Node) -> None:
-        self._auth = node.machine.auth
+    That is whenever users or roles have changed, somebody has logged out, or their time is up. Over
+    gRPC no other token can be shown on an open call: it ends, and clients open it again.
+
+    Args:
+        node: The member.
+        identity: Tells who has logged out.
+    """
+
+    def __init__(self, node: Node, identity: Identity) -> None:
+        self._identity = identity
         self._node = node
-        self._open: dict[Judged, None] = {}
+        self._open: dict[Judged, asyncio.TimerHandle | None] = {}
         self._waiting: deque[Judged] = deque()
-        self._seen = self._auth.revision
+        self._seen = self._state()
         node.on_tick.append(self.tick)
+
+    def _state(self) -> tuple[int, int]:
+        return self._node.machine.auth.revision, self._identity.logouts
 
     def add(self, stream: Judged) -> None:
         """A stream has begun."""
         self._open[stream] = None
+        self._wind(stream)
 
     def remove(self, stream: Judged) -> None:
         """A stream has ended."""
-        self._open.pop(stream, None)
+        timer = self._open.pop(stream, None)
+        if timer is not None:
+            timer.cancel()
 
     def tick(self) -> None:
         """Judge a bounded number of streams; to be called several times a second."""
-        revision = self._node.machine.auth.revision
         if not self._waiting:
-            if revision == self._seen:
+            state = self._state()
+            if state == self._seen:
                 return
-            self._seen = revision
+            self._seen = state
             self._waiting.extend(self._open)
         budget = STREAMS_PER_TICK
         while self._waiting and budget > 0:
             stream = self._waiting.popleft()
-            budget -= 1 + (stream.judge() if stream in self._open else 0)
+            budget -= 1 + (self._again(stream) if stream in self._open else 0)
+
+    def _again(self, stream: Judged) -> int:
+        """Ask anew who is at the other end, and end what that one may not have."""
+        call = stream.call
+        if call.doubt is not None:
+            return 0  # It has nothing, and has been told so.
+        try:
+            call.caller = call.recognize()
+        except CoordinatorError as error:
+            stream.lose(error)
+            return CONNECTION_STREAMS
+        self._wind(stream)
+        return CONNECTION_STREAMS + stream.judge()
+
+    def _wind(self, stream: Judged) -> None:
+        """See to it that it is judged once the time of its caller is up."""
+        timer = self._open.get(stream)
+        if timer is not None:
+            timer.cancel()
+        until_ms = stream.call.caller.expires_ms
+        if stream in self._open:
+            self._open[stream] = None
+            if until_ms:
+                left_s = max(0.0, (until_ms - now_ms()) / 1000) + EXPIRY_GRACE_S
+                loop = asyncio.get_running_loop()
+                self._open[stream] = loop.call_later(
+                    min(left_s, EXPIRY_LOOK_S), self._again, stream
+                )
+
+
+def require_time(call: Call) -> None:
+    """Refuse more on a call whose caller's time is up.
+
+    Raises:
+        CoordinatorError: It is, and what it has shown proves nothing any more.
+    """
+    if 0 < call.caller.expires_ms <= now_ms():
+        call.caller = call.recognize()

@@ -36,8 +36,7 @@ from coordinator_sdk.protocol.kv import (
 )
 
 if TYPE_CHECKING:
-    from coordinator.api.registry import Caller
-    from coordinator.node.node import Node
+    from coordinator.etcd.calls import Call, Shared
 
 SESSION_TTL_S: Final = 60
 """Of the lease of a call that brings none."""
@@ -62,14 +61,15 @@ class Recipe:
     """One caller's part in a recipe.
 
     Args:
-        node: The member.
-        caller: Who asks.
+        shared: What all services work with.
+        call: Through which it is asked for.
         name: Of the lock or election.
     """
 
-    def __init__(self, node: Node, caller: Caller, name: bytes) -> None:
-        self._node = node
-        self._caller = caller
+    def __init__(self, shared: Shared, call: Call, name: bytes) -> None:
+        self._node = shared.node
+        self._streams = shared.streams
+        self._call = call
         self.prefix = name + b"/"
         self._end = prefix_end(self.prefix)
 
@@ -80,7 +80,7 @@ class Recipe:
             CoordinatorError: It was refused.
         """
         check.check(op, strict=False)
-        return (await execute(self._node, self._caller, op)).result
+        return (await execute(self._node, self._call.caller, op)).result
 
     async def read(self, op: Range) -> RangeResult:
         """Read, linearizably.
@@ -93,7 +93,7 @@ class Recipe:
         error = await ready
         if error is not None:
             raise error
-        authorize(self._node, self._caller, op)
+        authorize(self._node, self._call.caller, op)
         found = self._node.keyspace.range(op)
         assert isinstance(found, RangeResult), "the present needs no values of the past"
         return found
@@ -104,7 +104,7 @@ class Recipe:
         Raises:
             CoordinatorError: It may not.
         """
-        authorize(self._node, self._caller, Watch(self.prefix, self._end))
+        authorize(self._node, self._call.caller, Watch(self.prefix, self._end))
 
     async def ensure_lease(self, lease: int) -> int:
         """Give the lease, or a new one if there is none.
@@ -115,7 +115,7 @@ class Recipe:
         if lease:
             return lease
         body = LeaseGrant(SESSION_TTL_S * 1000, secrets.randbits(62) + 1)
-        return int((await execute(self._node, self._caller, body)).result.lease)
+        return int((await execute(self._node, self._call.caller, body)).result.lease)
 
     async def enter(self, lease: int, value: bytes) -> tuple[bytes, int, int]:
         """Put the key, unless it is there already.
@@ -153,6 +153,8 @@ class Recipe:
             StatusError: The own key is gone.
         """
         keeping = asyncio.ensure_future(self._keep(lease))
+        waiting = _Waiting(self, self._call)
+        self._streams.add(waiting)
         try:
             while True:
                 found = await self.read(
@@ -169,6 +171,7 @@ class Recipe:
                     break
                 await self.gone(found.kvs[0].key, found.revision + 1)
         finally:
+            self._streams.remove(waiting)
             keeping.cancel()
         own = await self.read(Range(key))
         if not own.kvs or own.kvs[0].create_revision != created:
@@ -178,7 +181,7 @@ class Recipe:
     async def leave(self, key: bytes, created: int) -> None:
         """Take the own key away again: its owner waits no more."""
         same = Compare(int(CompareTarget.CREATE), int(CompareResult.EQUAL), key, created)
-        propose(self._node, self._caller, Txn([same], [Delete(key)]), lambda outcome: None)
+        propose(self._node, self._call.caller, Txn([same], [Delete(key)]), lambda outcome: None)
 
     async def first(self) -> KeyValue | None:
         """Give the key that was created first: the owner's."""
@@ -203,7 +206,7 @@ class Recipe:
 
     async def changed(self, op: Watch) -> list[Event]:
         """Wait for the next events of a watch; none if history is gone before they were told."""
-        authorize(self._node, self._caller, op)
+        authorize(self._node, self._call.caller, op)
         told_: asyncio.Future[list[Event]] = asyncio.get_running_loop().create_future()
         hub = self._node.hub
         watcher = hub.watch_local(
@@ -231,3 +234,23 @@ class Recipe:
             if left <= 0:
                 return
             await asyncio.sleep(left / 3000)
+
+
+class _Waiting:
+    """A call that waits for its turn."""
+
+    def __init__(self, recipe: Recipe, call: Call) -> None:
+        self._recipe = recipe
+        self.call = call
+
+    def judge(self) -> int:
+        """End if the caller may not look at the keys any more."""
+        try:
+            self._recipe.judge()
+        except CoordinatorError as error:
+            self.call.fail(error)
+        return 1
+
+    def lose(self, error: CoordinatorError) -> None:
+        """End."""
+        self.call.fail(error)

@@ -40,7 +40,7 @@ def services(node: Node, limits: Limits, backups: Backups, identity: Identity) -
         backups: Makes the backups that snapshots are.
         identity: Lets users log in.
     """
-    shared = Shared(node, Headers(node), limits, Streams(node))
+    shared = Shared(node, Headers(node), limits, Streams(node, identity))
     leases, elections = Leases(shared), Elections(shared)
     maintenance = Maintenance(shared, backups)
     unary: dict[str, Unary] = {}

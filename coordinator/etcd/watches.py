@@ -9,10 +9,11 @@ from coordinator.api.permits import authorize
 from coordinator.etcd import translate
 from coordinator.etcd.calls import varint
 from coordinator.etcd.messages import WatchResponse
+from coordinator.etcd.permits import require_time
 from coordinator.etcd.status import Code, StatusError, status_of
 from coordinator.keyspace import check
 from coordinator.keyspace.watcher import State
-from coordinator_sdk.errors import CoordinatorError, InvalidRequest
+from coordinator_sdk.errors import CoordinatorError, InvalidRequest, Unauthenticated
 from coordinator_sdk.protocol.kv import WatchCancelled, WatchEvents
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class WatchStream:
         self._node = watches.node
         self._headers = watches.headers
         self._watches_max = watches.watches_max
-        self._call = call
+        self.call = call
         self._watchers: dict[int, Watcher] = {}
         self._ops: dict[int, Watch] = {}
         self._open = watches.open
@@ -72,7 +73,7 @@ class WatchStream:
         elif kind == "cancel_request":
             self._cancel(message.cancel_request.watch_id)
         elif kind == "progress_request":
-            self._call.send(self._headers.at(self._position()) + _NOBODY)
+            self.call.send(self._headers.at(self._position()) + _NOBODY)
 
     def half_closed(self) -> None:
         """The watches go on."""
@@ -116,11 +117,12 @@ class WatchStream:
             return DUPLICATE_ID
         if len(self._watchers) >= self._watches_max:
             raise StatusError(Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests")
-        if self._call.doubt is not None:
-            return _words(self._call.doubt)
+        if self.call.doubt is not None:
+            return _words(self.call.doubt)
         try:
             check.check_watch(op)
-            authorize(self._node, self._call.caller, op)
+            require_time(self.call)
+            authorize(self._node, self.call.caller, op)
         except InvalidRequest as error:
             return error.message
         except CoordinatorError as error:
@@ -132,13 +134,26 @@ class WatchStream:
         looked_at = len(self._ops)
         for number, op in list(self._ops.items()):
             try:
-                authorize(self._node, self._call.caller, op)
+                authorize(self._node, self.call.caller, op)
+            except Unauthenticated as error:
+                self.lose(error)
+                break
             except CoordinatorError as error:
-                self._end(number)
-                reason = _words(status_of(error))
-                answer = WatchResponse(watch_id=number, canceled=True, cancel_reason=reason)
-                self._answer(answer)
+                self._refuse(number, error)
         return looked_at
+
+    def lose(self, error: CoordinatorError) -> None:
+        """End all watches, each with the reason, and the call."""
+        for number in list(self._watchers):
+            self._refuse(number, error)
+        self.call.fail(error)
+
+    def _refuse(self, number: int, error: CoordinatorError) -> None:
+        """End a watch, and say why."""
+        self._end(number)
+        reason = _words(status_of(error))
+        answer = WatchResponse(watch_id=number, canceled=True, cancel_reason=reason)
+        self._answer(answer)
 
     def _free_id(self) -> int:
         while self._next_id in self._watchers:
@@ -168,21 +183,21 @@ class WatchStream:
         return revision
 
     def _answer(self, answer: Message) -> None:
-        self._call.send(self._headers.at(self._node.hub.revision) + answer.SerializeToString())
+        self.call.send(self._headers.at(self._node.hub.revision) + answer.SerializeToString())
 
     # ------------------------------------------------------------- what the hub says
 
     @property
     def is_full(self) -> bool:
         """Whether the client reads too slowly."""
-        return self._call.is_full
+        return self.call.is_full
 
     def deliver(self, ids: list[int], revision: int, batch: EncodedBatch) -> None:
         """Send an item. Runs inside the node's turn: it must not raise."""
         try:
             self._deliver(ids, revision, batch)
         except Exception as error:
-            self._node.soon(partial(self._call.fail, error))
+            self._node.soon(partial(self.call.fail, error))
 
     def _deliver(self, ids: list[int], revision: int, batch: EncodedBatch) -> None:
         """Send an item, which is encoded once for all who watch over these faces."""
@@ -198,18 +213,18 @@ class WatchStream:
             if number in self._fragmented:
                 self._send_parts(head, batch)
             else:
-                self._call.send(head + batch.encoded(WHOLE, encode_item))
+                self.call.send(head + batch.encoded(WHOLE, encode_item))
 
     def _send_parts(self, head: bytes, batch: EncodedBatch) -> None:
         whole = batch.encoded(WHOLE, encode_item)
         if len(whole) < FRAGMENT_BYTES:
-            self._call.send(head + whole)
+            self.call.send(head + whole)
             return
         assert isinstance(batch.item, WatchEvents)
         parts = fragments([_encoded_event(one) for one in batch.item.events])
         for part in parts[:-1]:
-            self._call.send(head + _FRAGMENT + part)
-        self._call.send(head + parts[-1])
+            self.call.send(head + _FRAGMENT + part)
+        self.call.send(head + parts[-1])
 
     def _lost(self, number: int, compact_revision: int) -> None:
         """What a watch would get next is compacted: it has ended."""
@@ -217,7 +232,7 @@ class WatchStream:
         self._ops.pop(number, None)
         self._fragmented.discard(number)
         answer = WatchResponse(watch_id=number, canceled=True, compact_revision=compact_revision)
-        self._call.send(self._headers.at(0) + answer.SerializeToString())
+        self.call.send(self._headers.at(0) + answer.SerializeToString())
 
 
 def _words(refusal: StatusError) -> str:

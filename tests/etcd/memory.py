@@ -110,7 +110,9 @@ class Memory:
         self.encoder = hpack.Encoder()
         limits = limits or Limits()
         census = SimpleNamespace(leave=lambda address: None)
-        identity: Any = SimpleNamespace(identify=lambda token, origin, tls: Caller(origin=origin))
+        identity: Any = SimpleNamespace(
+            identify=lambda token, origin, tls: Caller(origin=origin), logouts=0
+        )
         serving: Any = SimpleNamespace(
             node=self.node,
             limits=limits,
