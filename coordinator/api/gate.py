@@ -3,17 +3,21 @@
 A web page that an operator has open can make the browser send requests anywhere. Two checks
 keep it out: the ``Host`` must be an address or a known name, so that a foreign name that was
 made to resolve to this machine (DNS rebinding) is refused; and an ``Origin``, which browsers
-add to WebSockets and to requests that change something, must be that same host, another member
-of the cluster (its dashboard goes on here when that member is gone), or allowed.
+add to WebSockets and to requests that change something, must be that same host, with the scheme
+that it is reached by here, another member of the cluster (its dashboard goes on here when that
+member is gone), or allowed. Where a proxy ends TLS, the origin of its pages has to be allowed.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from coordinator.config import Config, parse_url
 from coordinator_sdk.errors import InvalidRequest, NotApplied, PermissionDenied
+
+_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 def host_name(host: str) -> str:
@@ -40,13 +44,19 @@ def is_this_machine(address: str) -> bool:
         return False
 
 
-def is_same_origin(origin: str, host: str) -> bool:
+def is_same_host(origin: str, host: str) -> bool:
     """Tell whether a page of an origin comes from this very host, whatever its scheme."""
     scheme, _, rest = origin.strip().lower().partition("://")
-    default = {"http": ":80", "https": ":443"}.get(scheme)
+    default = _PORTS.get(scheme)
     if default is None or not host:
         return False
     return rest.removesuffix(default) == host.strip().lower().removesuffix(default)
+
+
+def is_same_origin(origin: str, host: str, *, is_tls: bool) -> bool:
+    """Tell whether a page of an origin comes from this very host, by the scheme of a connection."""
+    scheme = "https" if is_tls else "http"
+    return origin.strip().lower().startswith(f"{scheme}://") and is_same_host(origin, host)
 
 
 class Gate:
@@ -65,13 +75,19 @@ class Gate:
         self._origins = {origin.lower().rstrip("/") for origin in config.allowed_origins}
 
     def refusal(
-        self, hosts: Sequence[str], origins: Sequence[str], *, needs_host: bool = True
+        self,
+        hosts: Sequence[str],
+        origins: Sequence[str],
+        *,
+        is_tls: bool,
+        needs_host: bool = True,
     ) -> NotApplied | None:
         """Say why a request is refused; None if it is not.
 
         Args:
             hosts: The values of its ``Host`` headers.
             origins: The values of its ``Origin`` headers, if they are to be checked.
+            is_tls: Whether it came by TLS.
             needs_host: Whether there must be a host.
         """
         if len(hosts) > 1 or (needs_host and not hosts):
@@ -83,7 +99,7 @@ class Gate:
                 field="host",
             )
         for origin in origins:
-            if not self._trusts(origin.strip().lower(), host):
+            if not self._trusts(origin.strip().lower(), host, is_tls=is_tls):
                 return PermissionDenied(
                     f"origin: a page of {origin[:200]!r} may not use this member; "
                     "--allowed-origins adds origins",
@@ -96,13 +112,24 @@ class Gate:
         origin = origin.strip().lower()
         return any(origin == url.lower().rstrip("/") for url in self._members())
 
+    def is_own(self, origin: str, host: str, *, is_tls: bool) -> bool:
+        """Tell whether a page comes from this very host, which may use the cookie of the dashboard.
+
+        With another scheme than the connection's it must be named by the settings or be the URL of
+        a member: a proxy ends TLS then.
+        """
+        if is_same_origin(origin, host, is_tls=is_tls):
+            return True
+        is_named = origin.strip().lower() in self._origins or self.is_member(origin)
+        return is_named and is_same_host(origin, host)
+
     def _knows(self, name: str) -> bool:
         # No page can make a browser send somebody else's address as the host.
         return name in self._hosts or "*" in self._hosts or is_address(name)
 
-    def _trusts(self, origin: str, host: str) -> bool:
+    def _trusts(self, origin: str, host: str, *, is_tls: bool) -> bool:
         if origin in self._origins or "*" in self._origins:
             return True
         if self.is_member(origin):
             return True
-        return is_same_origin(origin, host)
+        return is_same_origin(origin, host, is_tls=is_tls)

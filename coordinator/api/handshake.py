@@ -39,7 +39,8 @@ def refusal_of(serving: Serving, connection: Connection, request: Upgrade) -> tu
         return 404, f"The WebSocket is at {WEBSOCKET_PATH}.\n"
     headers = request.headers
     error: CoordinatorError | None
-    error = serving.gate.refusal(headers.get_all("Host"), headers.get_all("Origin"))
+    is_tls = connection.tls is not None
+    error = serving.gate.refusal(headers.get_all("Host"), headers.get_all("Origin"), is_tls=is_tls)
     if error is None:
         raw = [
             (name.lower().encode(), text.encode("utf-8", "surrogateescape"))
@@ -49,7 +50,9 @@ def refusal_of(serving: Serving, connection: Connection, request: Upgrade) -> tu
         origins = headers.get_all("Origin")
         is_ours = bool(origins) and all(map(serving.gate.is_member, origins))
         try:
-            connection.show(serving.identity, credential_of(raw, "GET" if is_ours else "WEBSOCKET"))
+            method = "GET" if is_ours else "WEBSOCKET"
+            credential = credential_of(raw, method, serving.gate, is_tls=is_tls)
+            connection.show(serving.identity, credential)
         except CoordinatorError as refused:
             error = refused
     return (error.http_status, f"{error.message}\n") if error is not None else (0, "")

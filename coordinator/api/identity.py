@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from coordinator.api.gate import is_same_origin, is_this_machine
+from coordinator.api.gate import is_this_machine
 from coordinator.api.permits import authorize
 from coordinator.api.reading import fresh
 from coordinator.api.registry import Caller
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Scope
 
+    from coordinator.api.gate import Gate
     from coordinator.metrics import Metrics
     from coordinator.node.node import Node
 
@@ -297,13 +298,20 @@ def _bare(credential: bytes | str) -> str:
 # ---------------------------------------------------------------- what HTTP brings along
 
 
-def credential_of(headers: Headers, method: str) -> str:
+def shown_in(scope: Scope, gate: Gate) -> str:
+    """Find the credential of a request, as `credential_of`."""
+    return credential_of(scope["headers"], scope["method"], gate, is_tls=tls_of(scope) is not None)
+
+
+def credential_of(headers: Headers, method: str, gate: Gate, *, is_tls: bool) -> str:
     """Find the credential among the headers of a request.
 
     Args:
         headers: The headers, their names in small letters.
         method: The method: one that changes something needs more than a cookie, which browsers
             also send for other pages. ``WEBSOCKET`` for an upgrade.
+        gate: Knows the member's own pages.
+        is_tls: Whether it came by TLS.
 
     Raises:
         Unauthenticated: There are several.
@@ -316,7 +324,7 @@ def credential_of(headers: Headers, method: str) -> str:
         return found[0].decode("latin-1")
     cookie = _cookie(headers)
     if cookie and method not in SAFE_METHODS:
-        _check_page(headers, method)
+        _check_page(headers, method, gate, is_tls=is_tls)
     return cookie
 
 
@@ -330,9 +338,9 @@ def _cookie(headers: Headers) -> str:
     return ""
 
 
-def _check_page(headers: Headers, method: str) -> None:
+def _check_page(headers: Headers, method: str, gate: Gate, *, is_tls: bool) -> None:
     told = {name: value.decode("latin-1") for name, value in headers}
-    if not is_same_origin(told.get(b"origin", ""), told.get(b"host", "")):
+    if not gate.is_own(told.get(b"origin", ""), told.get(b"host", ""), is_tls=is_tls):
         raise PermissionDenied(
             "origin: a cookie needs the Origin of a page of this member", field="origin"
         )
@@ -363,8 +371,9 @@ async def caller_of(request: Request) -> Caller:
     known: Caller | None = scope.setdefault("state", {}).get("caller")
     if known is not None:
         return known
-    identity: Identity = request.app.state.serving.identity
-    credential = credential_of(scope["headers"], scope["method"])
+    serving = request.app.state.serving
+    identity: Identity = serving.identity
+    credential = shown_in(scope, serving.gate)
     return await identity.identify_surely(credential, origin_of(scope), tls_of(scope))
 
 

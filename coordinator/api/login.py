@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import guarded
 from coordinator.api.http import JSON_TYPE, Routes, answer_json, documented
-from coordinator.api.identity import COOKIE, Identity, credential_of, now_ms, origin_of
+from coordinator.api.identity import COOKIE, Identity, now_ms, origin_of, shown_in
 from coordinator.api.recheck import recheck
 from coordinator_sdk.errors import (
     Conflict,
@@ -141,7 +141,7 @@ async def _renew(request: Request) -> Response:
     """
     identity: Identity = request.app.state.serving.identity
     headers = request.scope["headers"]
-    credential = credential_of(headers, request.method)
+    credential = shown_in(request.scope, request.app.state.serving.gate)
     if any(name == b"authorization" for name, _ in headers):
         raise PermissionDenied("authorization: only a cookie is renewed", field="authorization")
     return _with_cookie(request, await identity.renew(credential, origin_of(request.scope)))
@@ -152,8 +152,8 @@ async def _logout(request: Request) -> Response:
 
     Streams that were opened with it end. An API key stays: it is revoked instead.
     """
-    credential = credential_of(request.scope["headers"], request.method)
     serving = request.app.state.serving
+    credential = shown_in(request.scope, serving.gate)
     if credential:
         serving.identity.log_out(credential, origin_of(request.scope))
         serving.recheck.look_again()
@@ -162,7 +162,9 @@ async def _logout(request: Request) -> Response:
 
 
 def _set_cookie(request: Request, token: str, life_s: int) -> str:
-    secure = "; Secure" if request.scope["scheme"] == "https" else ""
+    # Behind a proxy that ends TLS the page knows what the browser speaks.
+    is_tls = "https" in (request.scope["scheme"], request.headers.get("origin", "")[:5])
+    secure = "; Secure" if is_tls else ""
     return f"{COOKIE}={token}; Path=/; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}"
 
 

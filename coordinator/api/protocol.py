@@ -241,6 +241,7 @@ class HttpProtocol(HttpToolsProtocol):
                 for name, value in self.headers
                 if name == b"origin" and not is_safe
             ],
+            is_tls=self.app_state["tls"] is not None,
             needs_host=self.parser.get_http_version() != "1.0",
         )
         if refusal is not None:

@@ -18,7 +18,7 @@ from starlette.responses import StreamingResponse
 
 from coordinator.api import models
 from coordinator.api.connection import Connection
-from coordinator.api.identity import caller_of, credential_of, tls_of
+from coordinator.api.identity import caller_of, shown_in, tls_of
 from coordinator.api.limits import Limits
 from coordinator.api.registry import Caller
 from coordinator_sdk.errors import CoordinatorError, Exhausted, Stopping
@@ -131,7 +131,7 @@ async def answer_stream(request: Request, body: Struct, kinds: Sequence[type[Str
     stream.tls = tls_of(scope)
     serving.admit_stream(stream)
     try:
-        stream.show(serving.identity, credential_of(scope["headers"], scope["method"]))
+        stream.show(serving.identity, shown_in(scope, serving.gate))
         serving.dispatcher.table[type(body)](stream, 1, body)
         await stream.opened
     except BaseException:

@@ -175,3 +175,27 @@ async def test_answers_are_no_pages(house: Guarded) -> None:
         assert answer.status == 404
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_behind_a_proxy_that_ends_tls(
+    house: Guarded, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A page by another scheme than the connection's is refused, unless its origin is allowed."""
+    page = Page(house)
+    await page.login()
+    page.origin = f"https://{page.host}"
+    assert (await page.ask("PUT", "/v1/kv/a", b"1")).status == 403
+    with pytest.raises(InvalidStatus) as refused:
+        await upgraded(page, page.headers())
+    assert refused.value.response.status_code == 403
+    folder = tmp_path_factory.mktemp("proxied")
+    allowed = ("https://localhost", "https://tools.example")
+    async with guarded(folder, allowed_origins=allowed) as behind:
+        page = Page(behind, "https://localhost")
+        page.host = "localhost"
+        answer = await page.login()
+        assert answer.headers["set-cookie"].endswith("; Secure")
+        assert (await page.ask("PUT", "/v1/kv/a", b"1")).status == 200
+        for other in ("http://tools.example", "https://tools.example"):
+            page.origin = other
+            assert (await page.ask("PUT", "/v1/kv/a", b"2")).status == 403

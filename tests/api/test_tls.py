@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from coordinator.api.server import listen
 from coordinator.config import Config, ConfigError
@@ -165,3 +166,32 @@ async def test_plain_http_where_tls_is_spoken(tmp_path: Path) -> None:
         text = (await Raw(reader, writer).ask("GET", "/metrics")).body.decode()
         assert 'coordinator_tls_expiry_timestamp_seconds{port="client",file="certificate"}' in text
         writer.close()
+
+
+async def test_pages_by_another_scheme(tmp_path: Path) -> None:
+    """A page of this very host, but of another scheme than the connection, is foreign."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("member")
+    async with running(
+        tmp_path / "data",
+        listen_client_urls=("http://127.0.0.1:0", "https://127.0.0.1:0"),
+        cert_file=certificate,
+        key_file=key,
+    ) as member:
+        for context, own, other in (
+            (None, "http", "https"),
+            (ssl.create_default_context(cafile=authority.file), "https", "http"),
+        ):
+            port = member.ports[own == "https"]
+            for scheme, status in ((own, 200), (other, 403)):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+                told = [("host", f"127.0.0.1:{port}"), ("origin", f"{scheme}://127.0.0.1:{port}")]
+                answer = await Raw(reader, writer).ask("PUT", "/v1/kv/page", b"1", told)
+                assert answer.status == status, (own, scheme)
+                writer.close()
+            url = f"ws{own[4:]}://127.0.0.1:{port}/v1/ws"
+            origin = f"{other}://127.0.0.1:{port}"
+            with pytest.raises(InvalidStatus) as refused:
+                async with connect(url, ssl=context, origin=origin):  # type: ignore[arg-type]
+                    pass
+            assert refused.value.response.status_code == 403
