@@ -19,6 +19,7 @@ from coordinator.wire.raft import ConfState, Entry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from coordinator.keyspace.auth import AuthStore
     from coordinator.keyspace.records import Events
     from coordinator.replica.machine import Machine
     from coordinator.replica.members import Member
@@ -34,8 +35,9 @@ def begin_anew(
     """Turn the state of one group into the first state of another.
 
     Every session ends, and with it every lock, candidacy, place in a queue and registration; every
-    client and its request ids are forgotten. Keys, topics and plain leases stay, the leases with
-    their full TTL from the first leader on. What happened before is compacted.
+    client and its request ids are forgotten, and so is every login. Keys, topics and plain leases
+    stay, the leases with their full TTL from the first leader on, and so do users, roles and API
+    keys. What happened before is compacted.
 
     Args:
         machine: The state, complete: no entry is half applied.
@@ -65,9 +67,10 @@ def begin_anew(
         txn.keys.revoke_lease(session)
     _tell_domains(machine, txn)
     machine._finish(entry, None, None, txn.commit())
-    # Who did it is known of what is left of the past no more, and no old token counts.
+    # Who did it is known of what is left of the past no more, and no old token counts: not even
+    # one that is signed with a key of the settings.
     machine.trail.clear()
-    machine.auth.token_keys.clear()
+    _end_logins(machine.auth)
     return len(sessions)
 
 
@@ -83,3 +86,15 @@ def _tell_domains(machine: Machine, txn: EntryTxn) -> None:
         if domain is not None and domain.on_lease_end is not None:
             domain.on_lease_end(txn, record)
     machine.hooks.clear()
+
+
+def _end_logins(auth: AuthStore) -> None:
+    """Let whoever has proved to be a user do so again: nobody may by what came before."""
+    auth.token_keys.clear()
+    auth.revision += REVISIONS_SKIPPED
+    auth._commit()
+    for user in auth.users.values():
+        user.since = auth.revision
+        auth._touch("users", user.user)
+    # That is where the new group begins, and nothing that its first entry does.
+    auth.take_effects()

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.keyspace.deciding import rights_of
 from coordinator.replica import trail
 from coordinator.replica.restore import begin_anew
 from coordinator.replica.trail import decode_record
 from coordinator.wire.command import TokenKeyAdd
 from coordinator.wire.raft import Entry
+from coordinator_sdk.errors import Unauthenticated
 from coordinator_sdk.protocol import auth
 from coordinator_sdk.protocol.auth import DomainPermission, KeyPermission
 from coordinator_sdk.protocol.kv import Compact, LeaseGrant, Put
@@ -111,6 +113,29 @@ def test_a_restored_group_keeps_users_and_no_tokens():
     loaded = member.reloaded()
     assert sorted(loaded.auth.users) == ["a", "root"]
     assert loaded.trail.begins() == []
+    assert loaded.auth.revision == member.machine.auth.revision
+    assert loaded.auth.users == member.machine.auth.users
+
+
+def test_a_restored_group_believes_no_login_from_before():
+    """Whoever proved to be a user before, even after the backup was made, must do so again."""
+    member = guarded()
+    allow(member, "a", both(b"k"))
+    before = member.machine.auth.revision
+    begin_anew(member.machine, [9], [])
+    assert member.machine.auth.revision > before + 1000
+    for machine in (member.machine, member.reloaded()):
+        for revision in (before, before + 1000):
+            for user in ("a", "root"):
+                rights = rights_of(machine.auth, user, machine.auth.revision, "", 0)
+                assert rights.may_write(b"k")
+                with pytest.raises(Unauthenticated):
+                    rights_of(machine.auth, user, revision, "", 0)
+    chains = []
+    for machine in (member.machine, member.reloaded()):
+        machine.auth.role_add("r")
+        chains.append(machine.auth.take_effects())
+    assert chains[0] == chains[1]
 
 
 # ---------------------------------------------------------------- the audit trail
