@@ -31,6 +31,7 @@ from coordinator_sdk.protocol.kv import WatchCancelled
 
 if TYPE_CHECKING:
     from coordinator.api.identity import Identity
+    from coordinator.api.shares import Share
     from coordinator.keyspace.watcher import EncodedBatch
     from coordinator.node.node import Node
 
@@ -72,6 +73,7 @@ class Connection:
         requests: Those requests, by which it is judged whether the caller may still have them.
         opening: The ids of those whose request has no answer yet.
         watches: Where the hub delivers the events of its watches.
+        share: What its streams take of the caller's share; None where that is not counted.
     """
 
     def __init__(self, node: Node, caller: Caller, codec: Codec, limits: Limits) -> None:
@@ -89,6 +91,7 @@ class Connection:
         self.requests: dict[int, Struct] = {}
         self.opening: set[int] = set()
         self.watches = WatchSink(self)
+        self.share: Share | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._expiry: asyncio.TimerHandle | None = None
         self._owner = ""
@@ -146,10 +149,13 @@ class Connection:
         """Go on as whomever a credential stands for; without one, as the client's certificate says.
 
         Raises:
-            CoordinatorError: It stands for nobody.
+            CoordinatorError: It stands for nobody, or its user has too many streams.
         """
         identify = partial(identity.identify, credential, self.caller.origin, self.tls)
-        self.go_on_as(identify())
+        caller = identify()
+        if self.share is not None:
+            self.share.check_move(caller)
+        self.go_on_as(caller)
         self.identify = identify
 
     def go_on_as(self, caller: Caller) -> None:
@@ -160,6 +166,8 @@ class Connection:
                 client = 0  # The id, and the outcomes under it, are another user's.
             self._owner = caller.actor
         self.caller = caller.greeted(client)
+        if self.share is not None:
+            self.share.move(caller)
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
@@ -175,7 +183,7 @@ class Connection:
         """Refuse a stream that may not be opened; a change is asked before it is made.
 
         Raises:
-            Exhausted: The connection has too many.
+            Exhausted: The connection has too many, or its user, or all have.
             InvalidRequest: The id names an open stream already.
         """
         if id in self.streams:
@@ -185,6 +193,8 @@ class Connection:
                 f"a connection has at most {self.limits.streams_per_connection} streams",
                 limit="streams_per_connection",
             )
+        if self.share is not None:
+            self.share.check(self.caller)
 
     def open_stream(
         self, id: int, stream: Stream, request: Struct, *, is_admitted: bool = False
@@ -209,6 +219,8 @@ class Connection:
         if previous is not None:
             previous.cancel()
         self.streams[id] = stream
+        if self.share is not None:
+            self.share.hold(len(self.streams))
         if len(self.requests) > 2 * len(self.streams) + FORGOTTEN_MAX:
             self.requests = {one: self.requests[one] for one in self.streams if one != id}
         self.requests[id] = request
@@ -216,7 +228,14 @@ class Connection:
 
     def close_stream(self, id: int) -> None:
         """Forget a stream that has ended by itself."""
-        self.streams.pop(id, None)
+        self.take_stream(id)
+
+    def take_stream(self, id: int) -> Stream | None:
+        """Forget a stream that is to end; gives it, if there was one."""
+        stream = self.streams.pop(id, None)
+        if stream is not None and self.share is not None:
+            self.share.hold(len(self.streams))
+        return stream
 
     def unanswered(self) -> None:
         """A request that gets no answer has been served."""
@@ -237,6 +256,8 @@ class Connection:
         if self._expiry is not None:
             self._expiry.cancel()
         streams, self.streams = self.streams, {}
+        if self.share is not None:
+            self.share.hold(0)
         for stream in streams.values():
             stream.cancel()
         for task in list(self._tasks):

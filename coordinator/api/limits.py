@@ -20,7 +20,12 @@ class Limits:
         connections_per_address: Open connections of one address that is not this machine.
         in_flight: Requests of one connection without an answer; more wait.
         streams_per_connection: Watches, subscriptions and the like of one connection.
+        streams: Those of all connections.
+        streams_reserve: More of them, for root; without authentication, for this machine.
+        streams_per_user: Those of one user; without authentication, of one other machine.
         http_streams: Streams over plain HTTP.
+        http_streams_reserve: More of them, as `streams_reserve`.
+        http_streams_per_user: Those of one user, as `streams_per_user`.
         output_bytes: What a client may leave unread before it is cut off.
         unfinished_bytes: What all clients together may have sent of requests that are not whole.
         fragments: Parts of one WebSocket message.
@@ -43,7 +48,12 @@ class Limits:
     connections_per_address: int = 5_000
     in_flight: int = 1024
     streams_per_connection: int = 10_000
+    streams: int = 200_000
+    streams_reserve: int = 1000
+    streams_per_user: int = 100_000
     http_streams: int = 1000
+    http_streams_reserve: int = 16
+    http_streams_per_user: int = 500
     output_bytes: int = 67_108_864
     unfinished_bytes: int = 12_582_912
     fragments: int = 1024
@@ -77,6 +87,8 @@ def limits_of(config: Config) -> Limits:
         connections_per_address=config.max_connections_per_address,
         in_flight=config.max_in_flight,
         streams_per_connection=config.max_streams_per_connection,
+        streams=config.max_streams,
+        streams_per_user=config.max_streams_per_user,
         output_bytes=config.max_unread_bytes,
         # Some requests of the largest size must fit in any case.
         unfinished_bytes=max(config.max_unfinished_bytes, 4 * config.max_request_bytes),

@@ -9,9 +9,10 @@ from coordinator.api.gate import Gate, is_this_machine
 from coordinator.api.identity import Identity
 from coordinator.api.limits import Limits
 from coordinator.api.recheck import Recheck
+from coordinator.api.shares import Share, Shares
 from coordinator.api.unfinished import UnfinishedRequests
 from coordinator.config import Config
-from coordinator_sdk.errors import CoordinatorError, Exhausted, NoLeader, Stopping
+from coordinator_sdk.errors import CoordinatorError, NoLeader, Stopping
 from coordinator_sdk.protocol.codec import CODECS, RequestDecoder
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coordinator.api.dispatch import Dispatcher
+    from coordinator.api.registry import Caller
     from coordinator.api.websocket import WebSocketConnection
     from coordinator.node.node import Node
     from coordinator.tls.credentials import Credentials
@@ -80,9 +82,10 @@ class Serving:
         gate: Who may talk to it.
         identity: Who they are.
         limits: What each may ask.
+        shares: What each user takes.
         decoders: Frame decoders by subprotocol.
         websockets: Every WebSocket, as keys.
-        http_streams: Every stream over HTTP, as keys.
+        http_streams: Every stream over HTTP, and what it has of its user's share.
         unfinished: What they hold of requests to come.
         credentials: What the client port shows and accepts, if it speaks TLS.
         recheck: Ends the streams that their callers may not have any more.
@@ -110,7 +113,8 @@ class Serving:
             name: RequestDecoder(tuple(dispatcher.table), codec) for name, codec in CODECS.items()
         }
         self.websockets: dict[WebSocketConnection, None] = {}
-        self.http_streams: dict[StreamedAnswer, None] = {}
+        self.shares = Shares(node, limits)
+        self.http_streams: dict[StreamedAnswer, Share | None] = {}
         self.unfinished = UnfinishedRequests(limits.unfinished_bytes)
         self.credentials: list[Credentials] = []
         self.http2: Callable[[set[Any], tuple[str, int]], asyncio.Protocol] | None = None
@@ -138,15 +142,22 @@ class Serving:
         for stream in list(self.http_streams):
             stream.stop(error)
 
-    def admit_stream(self, stream: StreamedAnswer) -> None:
+    def admit_stream(self, stream: StreamedAnswer, caller: Caller) -> None:
         """Register a stream over HTTP.
 
         Raises:
             Exhausted: There are too many.
         """
-        if len(self.http_streams) >= self.limits.http_streams:
-            raise Exhausted("too many streams over HTTP", limit="http_streams")
-        self.http_streams[stream] = None
+        share = Share(self.shares, self.shares.http_streams, caller)
+        share.check(caller)
+        share.hold(1)
+        self.http_streams[stream] = share
+
+    def forget_stream(self, stream: StreamedAnswer) -> None:
+        """Let go of a stream over HTTP that has ended, or was never admitted."""
+        share = self.http_streams.pop(stream, None)
+        if share is not None:
+            share.hold(0)
 
     def close_streams(self) -> None:
         """End the streams over HTTP, so that their responses end."""

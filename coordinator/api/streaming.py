@@ -21,6 +21,7 @@ from coordinator.api.connection import Connection
 from coordinator.api.identity import caller_of, shown_in, tls_of
 from coordinator.api.limits import Limits
 from coordinator.api.registry import Caller
+from coordinator.api.shares import Share
 from coordinator_sdk.errors import CoordinatorError, Exhausted, Stopping
 from coordinator_sdk.protocol.codec import MSGPACK
 
@@ -59,7 +60,7 @@ class HttpStream(Connection):
 
     def fail(self, id: int, error: CoordinatorError) -> None:
         """The stream was refused, or has ended."""
-        self.streams.pop(id, None)
+        self.close_stream(id)
         if not self.opened.done():
             self.opened.set_exception(error)
         self.stop(error)
@@ -129,13 +130,14 @@ async def answer_stream(request: Request, body: Struct, kinds: Sequence[type[Str
     caller = await caller_of(request)
     stream = HttpStream(serving.node, caller, serving.limits, kinds)
     stream.tls = tls_of(scope)
-    serving.admit_stream(stream)
+    stream.share = Share(serving.shares, serving.shares.streams, caller)
+    serving.admit_stream(stream, caller)
     try:
         stream.show(serving.identity, shown_in(scope, serving.gate))
         serving.dispatcher.table[type(body)](stream, 1, body)
         await stream.opened
     except BaseException:
-        serving.http_streams.pop(stream, None)
+        serving.forget_stream(stream)
         stream.end()
         raise
     as_lines = LINES_TYPE in request.headers.get("accept", "")
@@ -158,7 +160,7 @@ async def _written(serving: Any, stream: HttpStream, as_lines: bool) -> AsyncIte
         plain = _encode({"type": "error", "error": facts})
         yield plain + b"\n" if as_lines else b"event: error\ndata: " + plain + b"\n\n"
     finally:
-        serving.http_streams.pop(stream, None)
+        serving.forget_stream(stream)
         stream.end()
 
 

@@ -74,7 +74,7 @@ def _credit(connection: Connection, id: int, op: Credit) -> None:
 
 
 def _cancel(connection: Connection, id: int, op: Cancel) -> None:
-    stream = connection.streams.pop(op.stream, None)
+    stream = connection.take_stream(op.stream)
     if stream is not None:
         stream.cancel()
     connection.answer(id, connection.node.revision, None)

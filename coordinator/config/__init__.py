@@ -116,6 +116,8 @@ class Config:
     max_streams_per_connection: int = _flag(
         10_000, "Watches and subscriptions of a connection.", _LIMITS, count
     )
+    max_streams: int = _flag(200_000, "Those of all connections.", _LIMITS, count)
+    max_streams_per_user: int = _flag(100_000, "Those of a user or address.", _LIMITS, count)
     max_unread_bytes: int = _flag(64 << 20, "What a client may leave unread.", _LIMITS, size_bytes)
     max_unfinished_bytes: int = _flag(
         12 << 20, "What clients may have sent of requests to come.", _LIMITS, size_bytes

@@ -84,6 +84,8 @@ _RANGES = {
     "max_connections_per_address": (1, 1_000_000),
     "max_in_flight": (1, 65_536),
     "max_streams_per_connection": (1, 1_000_000),
+    "max_streams": (1, 10_000_000),
+    "max_streams_per_user": (1, 10_000_000),
     "max_unread_bytes": (1 << 20, 1 << 40),
     "max_unfinished_bytes": (1 << 20, 1 << 40),
     "header_timeout": (100, 600_000),

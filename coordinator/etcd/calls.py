@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from coordinator.api.limits import Limits
+from coordinator.api.shares import Shares
 from coordinator.etcd.messages import HeaderMessage, Message, Method
 from coordinator.etcd.permits import Streams, in_manner_of
 from coordinator.etcd.status import StatusError, status_of
@@ -188,9 +189,11 @@ class Shared:
         headers: Writes the headers of answers.
         limits: What a client may ask.
         streams: Those that are open.
+        shares: What each user takes.
     """
 
     node: Node
     headers: Headers
     limits: Limits
     streams: Streams
+    shares: Shares

@@ -53,7 +53,7 @@ class Entry:
         from coordinator.etcd.services import services
 
         serving = self._serving
-        return services(serving.node, serving.limits, self._backups, self._identity)
+        return services(serving.node, serving.limits, self._backups, self._identity, serving.shares)
 
     def register(self, metrics: Metrics) -> None:
         """Register the metrics of calls; they have nothing to tell before the first client."""

@@ -272,7 +272,7 @@ class Gateway:
             if served.unary is not None:
                 served.unary(call, jsonform.from_json(served.method.request, body))
             else:
-                self._serving.admit_stream(call)
+                self._serving.admit_stream(call, call.caller)
                 assert served.converse is not None
                 conversation = served.converse(call)
                 for message in _told(jsonform.messages(served.method.request, body)):
@@ -293,7 +293,7 @@ class Gateway:
         finally:
             gone.cancel()
             answering.cancel()
-            self._serving.http_streams.pop(call, None)
+            self._serving.forget_stream(call)
             call.close()
             if conversation is not None:
                 conversation.cancelled()

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     from coordinator.api.limits import Limits
     from coordinator.api.maintenance import Backups
     from coordinator.api.serving import Serving
+    from coordinator.api.shares import Shares
     from coordinator.etcd.calls import Converse, Unary
     from coordinator.node.node import Node
 
 
-def services(node: Node, limits: Limits, backups: Backups, identity: Identity) -> dict[str, Served]:
+def services(
+    node: Node, limits: Limits, backups: Backups, identity: Identity, shares: Shares
+) -> dict[str, Served]:
     """Give every call that is served, by its path.
 
     Args:
@@ -39,8 +42,9 @@ def services(node: Node, limits: Limits, backups: Backups, identity: Identity) -
         limits: What a client may ask.
         backups: Makes the backups that snapshots are.
         identity: Lets users log in.
+        shares: What each user takes.
     """
-    shared = Shared(node, Headers(node), limits, Streams(node, identity))
+    shared = Shared(node, Headers(node), limits, Streams(node, identity), shares)
     leases, elections = Leases(shared), Elections(shared)
     maintenance = Maintenance(shared, backups)
     unary: dict[str, Unary] = {}

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from coordinator.api.permits import authorize
+from coordinator.api.shares import Share
 from coordinator.etcd import translate
 from coordinator.etcd.calls import varint
 from coordinator.etcd.messages import WatchResponse
@@ -13,7 +14,7 @@ from coordinator.etcd.permits import require_time
 from coordinator.etcd.status import Code, StatusError, status_of
 from coordinator.keyspace import check
 from coordinator.keyspace.watcher import State
-from coordinator_sdk.errors import CoordinatorError, InvalidRequest, Unauthenticated
+from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, Unauthenticated
 from coordinator_sdk.protocol.kv import WatchCancelled, WatchEvents
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Watches:
         self.headers = shared.headers
         self.watches_max = shared.limits.streams_per_connection
         self.open = shared.streams
+        self.shares = shared.shares
 
     def streams(self) -> Mapping[str, Converse]:
         """Give the calls of the service by path."""
@@ -56,6 +58,7 @@ class WatchStream:
         self._headers = watches.headers
         self._watches_max = watches.watches_max
         self.call = call
+        self._share = Share(watches.shares, watches.shares.streams, call.caller)
         self._watchers: dict[int, Watcher] = {}
         self._ops: dict[int, Watch] = {}
         self._open = watches.open
@@ -82,6 +85,7 @@ class WatchStream:
         """End all watches."""
         self._open.remove(self)
         self._watchers.clear()
+        self._share.hold(0)
         self._ops.clear()
         self._node.hub.remove(self)
 
@@ -107,6 +111,7 @@ class WatchStream:
         watcher = hub.watch(self, number, op)
         if watcher.state is not State.GONE:
             self._watchers[number] = watcher
+            self._share.hold(len(self._watchers))
             self._ops[number] = op
         if hub.is_lagging:
             self._node.catch_up()
@@ -123,8 +128,11 @@ class WatchStream:
             check.check_watch(op)
             require_time(self.call)
             authorize(self._node, self.call.caller, op)
+            self._share.check(self.call.caller)
         except InvalidRequest as error:
             return error.message
+        except Exhausted as error:
+            return _words(StatusError(Code.RESOURCE_EXHAUSTED, error.message))
         except CoordinatorError as error:
             return _words(status_of(error))
         return ""
@@ -171,6 +179,7 @@ class WatchStream:
         self._fragmented.discard(number)
         if self._watchers.pop(number, None) is None:
             return False
+        self._share.hold(len(self._watchers))
         self._node.hub.cancel(self, number)
         return True
 
@@ -229,6 +238,7 @@ class WatchStream:
     def _lost(self, number: int, compact_revision: int) -> None:
         """What a watch would get next is compacted: it has ended."""
         self._watchers.pop(number, None)
+        self._share.hold(len(self._watchers))
         self._ops.pop(number, None)
         self._fragmented.discard(number)
         answer = WatchResponse(watch_id=number, canceled=True, compact_revision=compact_revision)

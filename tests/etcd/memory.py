@@ -12,6 +12,7 @@ import hpack
 from coordinator.api.limits import Limits
 from coordinator.api.protocol import HTTP2_PREFACE
 from coordinator.api.registry import Caller
+from coordinator.api.shares import Shares
 from coordinator.api.unfinished import UnfinishedRequests
 from coordinator.etcd import frames
 from coordinator.etcd.http2 import Http2Connection
@@ -122,7 +123,8 @@ class Memory:
         )
         node: Any = self.node
         backups: Any = None
-        made = http2(serving, services(node, limits, backups, identity))(set(), ("127.0.0.1", 4000))
+        calls = services(node, limits, backups, identity, Shares(node, limits))
+        made = http2(serving, calls)(set(), ("127.0.0.1", 4000))
         assert isinstance(made, Http2Connection)
         self.connection = made
         made.connection_made(self.transport)  # type: ignore[arg-type]
