@@ -74,6 +74,7 @@ class Connection:
         opening: The ids of those whose request has no answer yet.
         watches: Where the hub delivers the events of its watches.
         share: What its streams take of the caller's share; None where that is not counted.
+        seat: What it takes itself of the connections that the caller may have; likewise.
     """
 
     def __init__(self, node: Node, caller: Caller, codec: Codec, limits: Limits) -> None:
@@ -92,6 +93,7 @@ class Connection:
         self.opening: set[int] = set()
         self.watches = WatchSink(self)
         self.share: Share | None = None
+        self.seat: Share | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._expiry: asyncio.TimerHandle | None = None
         self._owner = ""
@@ -149,12 +151,13 @@ class Connection:
         """Go on as whomever a credential stands for; without one, as the client's certificate says.
 
         Raises:
-            CoordinatorError: It stands for nobody, or its user has too many streams.
+            CoordinatorError: It stands for nobody, or its user has too much already.
         """
         identify = partial(identity.identify, credential, self.caller.origin, self.tls)
         caller = identify()
-        if self.share is not None:
-            self.share.check_move(caller)
+        for one in (self.seat, self.share):
+            if one is not None:
+                one.check_move(caller)
         self.go_on_as(caller)
         self.identify = identify
 
@@ -166,8 +169,9 @@ class Connection:
                 client = 0  # The id, and the outcomes under it, are another user's.
             self._owner = caller.actor
         self.caller = caller.greeted(client)
-        if self.share is not None:
-            self.share.move(caller)
+        for one in (self.seat, self.share):
+            if one is not None:
+                one.move(caller)
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
@@ -256,8 +260,9 @@ class Connection:
         if self._expiry is not None:
             self._expiry.cancel()
         streams, self.streams = self.streams, {}
-        if self.share is not None:
-            self.share.hold(0)
+        for one in (self.seat, self.share):
+            if one is not None:
+                one.hold(0)
         for stream in streams.values():
             stream.cancel()
         for task in list(self._tasks):

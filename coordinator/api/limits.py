@@ -18,6 +18,7 @@ class Limits:
         connections: Open connections of all clients.
         connections_reserve: More of them, for clients on this machine.
         connections_per_address: Open connections of one address that is not this machine.
+        connections_per_user: WebSockets on which one user has logged in.
         in_flight: Requests of one connection without an answer; more wait.
         streams_per_connection: Watches, subscriptions and the like of one connection.
         streams: Those of all connections.
@@ -46,6 +47,7 @@ class Limits:
     connections: int = 10_000
     connections_reserve: int = 16
     connections_per_address: int = 5_000
+    connections_per_user: int = 5_000
     in_flight: int = 1024
     streams_per_connection: int = 10_000
     streams: int = 200_000
@@ -85,6 +87,7 @@ def limits_of(config: Config) -> Limits:
         txn_ops=config.max_txn_ops,
         connections=config.max_connections,
         connections_per_address=config.max_connections_per_address,
+        connections_per_user=config.max_connections_per_user or max(1, config.max_connections // 2),
         in_flight=config.max_in_flight,
         streams_per_connection=config.max_streams_per_connection,
         streams=config.max_streams,

@@ -15,6 +15,7 @@ from coordinator_sdk.errors import Exhausted
 from coordinator_sdk.protocol.auth import ROOT
 
 if TYPE_CHECKING:
+    from coordinator.api.connection import Connection
     from coordinator.api.limits import Limits
     from coordinator.api.registry import Caller
     from coordinator.node.node import Node
@@ -164,6 +165,8 @@ class Shares:
     Attributes:
         streams: Watches, subscriptions and the like, whatever carries them.
         http_streams: Those over plain HTTP, which take a connection each.
+        connections: WebSockets. How many there may be of all clients is decided when they are
+            made; nobody knows their user then.
     """
 
     def __init__(self, node: Node, limits: Limits) -> None:
@@ -181,6 +184,19 @@ class Shares:
             limits.http_streams_reserve,
             limits.http_streams_per_user,
         )
+        self.connections = Room(
+            "connections",
+            limits.connections,
+            limits.connections_reserve,
+            limits.connections_per_user,
+            ("--max-connections", "--max-connections-per-user"),
+        )
+
+    def join(self, connection: Connection) -> None:
+        """Count a connection that stays, and its streams to come."""
+        connection.share = Share(self, self.streams, connection.caller)
+        connection.seat = Share(self, self.connections, connection.caller)
+        connection.seat.hold(1)
 
     def actor(self, caller: Caller) -> Actor:
         """Tell whom what a caller takes is counted for."""

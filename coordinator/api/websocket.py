@@ -29,7 +29,6 @@ from coordinator.api.dispatch import broken
 from coordinator.api.handshake import new_core, refusal_of
 from coordinator.api.protocol import CLOSE_GRACE_S, part_with
 from coordinator.api.registry import Caller
-from coordinator.api.shares import Share
 from coordinator_sdk.errors import CoordinatorError, Exhausted, InvalidRequest, Stopping
 from coordinator_sdk.protocol.auth import Login, Reauthenticate
 from coordinator_sdk.protocol.cluster import Hello, HelloResult
@@ -55,7 +54,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
     def __init__(self, serving: Serving, client: tuple[str, int]) -> None:
         caller = Caller(origin=f"{client[0]}:{client[1]}")
         Connection.__init__(self, serving.node, caller, JSON, serving.limits)
-        self.share = Share(serving.shares, serving.shares.streams, caller)
+        serving.shares.join(self)
         self._serving = serving
         self._address = client[0]
         self._table = serving.dispatcher.table

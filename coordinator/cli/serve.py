@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator import __version__
 from coordinator.cli import import_etcd
+from coordinator.cli.open_files import fit_connections
 from coordinator.config import Config, ConfigError, auth_rules, resolve, setting_fields, shown
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ def serve(config: Config, announce: Callable[[Config, Node], None] | None = None
     _configure_logging(config.log_level)
     for warning in auth_rules.warnings(config):
         logger.warning("%s", warning)
+    config = fit_connections(config)
     _tune_allocator()
     gc.disable()  # What is loaded now stays; looking for garbage in it only costs time.
     from coordinator.api.server import CannotListen

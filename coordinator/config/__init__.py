@@ -112,6 +112,9 @@ class Config:
     max_connections_per_address: int = _flag(
         5_000, "Connections from one other machine.", _LIMITS, count
     )
+    max_connections_per_user: int = _flag(
+        0, "WebSockets of one user; half of --max-connections if 0.", _LIMITS, count
+    )
     max_in_flight: int = _flag(1024, "Unanswered requests of a connection.", _LIMITS, count)
     max_streams_per_connection: int = _flag(
         10_000, "Watches and subscriptions of a connection.", _LIMITS, count

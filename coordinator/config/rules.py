@@ -82,6 +82,7 @@ _RANGES = {
     "max_request_bytes": (4096, 64 << 20),
     "max_connections": (1, 1_000_000),
     "max_connections_per_address": (1, 1_000_000),
+    "max_connections_per_user": (0, 1_000_000),
     "max_in_flight": (1, 65_536),
     "max_streams_per_connection": (1, 1_000_000),
     "max_streams": (1, 10_000_000),

@@ -126,6 +126,22 @@ async def test_streams_of_websockets(tmp_path: Path) -> None:
         await until(lambda: room.total == 0)
 
 
+async def test_connections_of_a_user(tmp_path: Path) -> None:
+    """A user with as many connections as it gets hinders neither another user nor root."""
+    async with guarded(tmp_path, limits=few(connections_per_user=1)) as house:
+        for user in ("hog", "other"):
+            await house.add_user(user, KEYS)
+        room = house.member.serving.shares.connections
+        async with house.socket("hog"), house.socket("other"), house.socket(), house.socket():
+            async with house.member.web_socket(greet=False) as late:
+                assert limit_of(await late.call(Login("hog", PASSWORD))) == "connections_per_user"
+                assert room.count(("user", "hog")) == 1
+            assert room.count(("user", "root")) == 2
+        await until(lambda: room.total == 0)
+        async with house.socket("hog"):
+            assert room.count(("user", "hog")) == 1
+
+
 async def test_streams_over_http(tmp_path: Path) -> None:
     """A user's streams over HTTP leave room for those of another user, and end with theirs."""
     limits = few(http_streams=2, http_streams_per_user=1)
