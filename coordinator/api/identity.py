@@ -136,7 +136,13 @@ class Identity:
         if proof is None:
             return Caller(origin=origin)
         return Caller(
-            proof.user, origin, 0, proof.auth_revision, proof.scope, expires_ms=proof.expires_ms
+            proof.user,
+            origin,
+            0,
+            proof.auth_revision,
+            proof.scope,
+            proof.expires_ms,
+            proof.is_login,
         )
 
     def _prove(self, credential: str) -> Proof:

@@ -38,6 +38,7 @@ class Caller:
         auth_revision: The revision of users and roles at which it proved to be that user.
         scope: What limits it beside what the user may: ``role:NAME`` or ``key:ID``, or empty.
         expires_ms: Unix time from which on it has to prove it again; 0 for never.
+        is_login: Whether it came with the token of a login to this cluster.
     """
 
     actor: str = ""
@@ -46,6 +47,7 @@ class Caller:
     auth_revision: int = 0
     scope: str = ""
     expires_ms: int = 0
+    is_login: bool = False
 
     def greeted(self, client: int) -> Caller:
         """Give the same caller with the client id that the greeting gave it."""

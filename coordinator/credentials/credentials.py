@@ -179,6 +179,7 @@ class Credentials:
             claims.revision,
             expires_ms=claims.expires_ms,
             began_ms=claims.began_ms,
+            is_login=True,
         )
 
     def of_certificate(self, names: Sequence[str]) -> Proof | None:

@@ -15,6 +15,7 @@ class Proof:
         scope: What limits it: see `coordinator.keyspace.deciding`; empty for nothing.
         expires_ms: Unix time from which on it proves nothing; 0 for never.
         began_ms: Unix time of the login that it goes back to; 0 if that is not known.
+        is_login: Whether it is by the token of a login to this cluster.
     """
 
     user: str
@@ -22,6 +23,7 @@ class Proof:
     scope: str = ""
     expires_ms: int = 0
     began_ms: int = 0
+    is_login: bool = False
 
 
 class Refused(Exception):

@@ -106,7 +106,7 @@ class SimpleTokens:
         if len(self._used) >= REMEMBERED_MAX:
             self._used.clear()
         self._used[token] = now_ms
-        return Proof(facts.user, facts.revision, expires_ms=now_ms + self._life_ms)
+        return Proof(facts.user, facts.revision, expires_ms=now_ms + self._life_ms, is_login=True)
 
     def forget(self, token: str) -> None:
         """Forget that a token was used."""

@@ -128,8 +128,10 @@ class Judged(Protocol):
 class Streams:
     """The open streams, and calls that wait: they are judged again when their rights may be gone.
 
-    That is whenever users or roles have changed, somebody has logged out, or their time is up. Over
-    gRPC no other token can be shown on an open call: it ends, and clients open it again.
+    That is whenever users or roles have changed, somebody has logged out, or the time of an API key
+    or of an outside token is up. The token of a login only begins calls, as with etcd: over gRPC no
+    other can be shown on an open one, and clients with leases and watches log in once. From its end
+    on such a call is judged by what its user may.
 
     Args:
         node: The member.
@@ -176,6 +178,8 @@ class Streams:
         call = stream.call
         if call.doubt is not None:
             return 0  # It has nothing, and has been told so.
+        if _outlives_its_token(call.caller):
+            return 1 + stream.judge()
         try:
             call.caller = call.recognize()
         except CoordinatorError as error:
@@ -189,10 +193,11 @@ class Streams:
         timer = self._open.get(stream)
         if timer is not None:
             timer.cancel()
-        until_ms = stream.call.caller.expires_ms
+        caller = stream.call.caller
+        until_ms = caller.expires_ms
         if stream in self._open:
             self._open[stream] = None
-            if until_ms:
+            if until_ms and not caller.is_login:
                 left_s = max(0.0, (until_ms - now_ms()) / 1000) + EXPIRY_GRACE_S
                 loop = asyncio.get_running_loop()
                 self._open[stream] = loop.call_later(
@@ -200,8 +205,12 @@ class Streams:
                 )
 
 
+def _outlives_its_token(caller: Caller) -> bool:
+    return caller.is_login and 0 < caller.expires_ms <= now_ms()
+
+
 def require_time(call: Call) -> None:
-    """Refuse more on a call whose caller's time is up.
+    """Refuse to begin more on a call whose caller's time is up.
 
     Raises:
         CoordinatorError: It is, and what it has shown proves nothing any more.

@@ -26,7 +26,7 @@ SOON_S = 5
 INVALID = "etcdserver: invalid auth token"
 DENIED = "etcdserver: permission denied"
 HOUR_MS = 3_600_000
-ENDINGS = ("expired", "logged out", "key revoked", "password changed", "user gone", "role gone")
+ENDINGS = ("expired key", "logged out", "key revoked", "password changed", "user gone", "role gone")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -39,7 +39,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guard
 async def _end(house: Guarded, how: str, key: str, shown: str) -> None:
     """Take from ``ana`` what it goes by."""
     ask = house.ask
-    if how == "expired":
+    if how == "expired key":
         later(house.member, 2 * HOUR_MS)
         return
     answer = {
@@ -55,8 +55,10 @@ async def _end(house: Guarded, how: str, key: str, shown: str) -> None:
 async def _prepare(house: Guarded, how: str) -> tuple[str, str]:
     """Make ``ana``; give its API key's id, and what it shows."""
     await house.add_user("ana", KEYS)
-    if how == "key revoked":
-        made = (await house.ask("POST", "/v1/api-keys", {"user": "ana"})).json
+    if how.endswith(("key", "revoked")):
+        until_ms = int(time.time() * 1000) + HOUR_MS if how == "expired key" else 0
+        wanted = {"user": "ana", "expires_ms": until_ms}
+        made = (await house.ask("POST", "/v1/api-keys", wanted)).json
         return made["key"], made["secret"]
     return "", await house.token("ana")
 
@@ -141,7 +143,7 @@ async def test_all_end(house: Guarded, how: str, monkeypatch: pytest.MonkeyPatch
     }
 
 
-@pytest.mark.parametrize("how", ["expired", "user gone"])
+@pytest.mark.parametrize("how", ["expired key", "user gone"])
 async def test_the_gateway_ends(house: Guarded, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream of the gateway ends its watch with the reason, and its body with an error."""
     monkeypatch.setattr(permits, "EXPIRY_LOOK_S", 0.05)
@@ -162,10 +164,16 @@ async def test_the_gateway_ends(house: Guarded, how: str, monkeypatch: pytest.Mo
     assert b'{"error":{"grpc_code":16,"http_code":401,"message":"' + INVALID.encode() in last
 
 
-async def test_nothing_more_after_its_time(house: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the seconds that open streams are left after expiry, nothing more is to be had on them."""
+@pytest.mark.parametrize("how", ["user gone", "password changed"])
+async def test_a_login_only_begins_calls(
+    house: Guarded, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its token's end a call goes on, as with etcd, begins no more, ends with its user."""
     clock = house.member.serving.identity.credentials._clock_ms
-    _, shown = await _prepare(house, "expired")
+    _, shown = await _prepare(house, "a login")
+    # What root shows must not expire with it.
+    key = (await house.ask("POST", "/v1/api-keys", {"user": "root"})).json
+    monkeypatch.setattr(house, "root", key["secret"])
     async with connected(house.member.port) as grpc:
         token = ("token", shown)
         watch = grpc.talk(f"{API}Watch/Watch", token)
@@ -182,21 +190,33 @@ async def test_nothing_more_after_its_time(house: Guarded, monkeypatch: pytest.M
         assert (refused.watch_id, refused.canceled) == (-1, True)
         assert INVALID in refused.cancel_reason
         renewals.say(ID=lease.ID)
-        assert await _told(renewals) == f"16: {INVALID}"
-    await _clear(house, "expired", clock)
+        assert (await renewals.hear()).TTL
+        # Any change of users has all that is open judged again.
+        await grpc.call(f"{API}Auth/RoleAdd", ("token", house.root), name=f"other {how}")
+        await grpc.call(f"{API}KV/Put", ("token", house.root), key=b"app/a", value=b"seen")
+        assert (await watch.hear()).events[0].kv.value == b"seen"
+        renewals.say(ID=lease.ID)
+        assert (await renewals.hear()).TTL
+        await _end(house, how, "", shown)
+        async with asyncio.timeout(SOON_S):
+            ends = await _told(watch), await _told(renewals)
+        assert all(one.endswith((INVALID, DENIED)) for one in ends)
+    await _clear(house, how, clock)
 
 
 @pytest.mark.slow
 async def test_five_seconds(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """By the clock: a watch opened with a token of four seconds ends within five of its expiry."""
+    """By the clock: a watch opened with a key of four seconds ends within five of its expiry."""
     async with (
-        guarded(tmp_path_factory.mktemp("five"), auth_token="jwt,ttl=4s") as made,
+        guarded(tmp_path_factory.mktemp("five")) as made,
         connected(made.member.port) as grpc,
     ):
-        login = (await made.login("root")).json
-        watch = grpc.talk(f"{API}Watch/Watch", ("token", login["token"]))
+        until_ms = int(time.time() * 1000) + 4000
+        wanted = {"user": "root", "expires_ms": until_ms}
+        key = (await made.ask("POST", "/v1/api-keys", wanted)).json
+        watch = grpc.talk(f"{API}Watch/Watch", ("token", key["secret"]))
         watch.say(create_request={"key": b"k"})
         assert (await watch.hear()).created
         ended = await _told(watch)
-        assert login["expires_ms"] <= time.time() * 1000
+        assert until_ms <= time.time() * 1000
         assert ended == f"16: {INVALID}"
