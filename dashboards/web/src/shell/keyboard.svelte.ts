@@ -26,7 +26,8 @@ class Keyboard {
       return;
     }
     const isPlain = !event.metaKey && !event.ctrlKey && !event.altKey;
-    if (!this.hasSingleKeys || !isPlain || this.open || isTyping(event.target)) return;
+    if (!this.hasSingleKeys || !isPlain || isTyping(event.target)) return;
+    // Not `open`: a dialog is told of its end a moment after it, and a key may come in between.
     if (document.querySelector("dialog[open]")) return;
     if (Date.now() - this.#leadAt < PAIR_MS) {
       this.#leadAt = 0;
