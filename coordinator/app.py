@@ -25,6 +25,7 @@ from coordinator.api import (
     sessions,
     streams,
 )
+from coordinator.api.census import Census
 from coordinator.api.dispatch import Dispatcher
 from coordinator.api.feed import Feed
 from coordinator.api.http import answer_error, answer_schemas
@@ -33,7 +34,8 @@ from coordinator.api.limits import Limits, limits_of
 from coordinator.api.listing import Listing
 from coordinator.api.pages import Pages, page_folder
 from coordinator.api.registry import DomainApi
-from coordinator.api.serving import Census, Serving
+from coordinator.api.serving import Serving
+from coordinator.api.shares import Shares
 from coordinator.etcd.entry import Entry
 from coordinator.metrics import Metrics
 from coordinator_sdk.errors import CoordinatorError, InvalidRequest, NotFound
@@ -70,7 +72,7 @@ def build_app(node: Node, domains: Sequence[DomainApi], limits: Limits | None = 
     """
     config = node.config
     limits = limits or limits_of(config)
-    census = Census(limits)
+    census = Census(limits, Shares(node, limits))
     listing = Listing()
     identity = Identity(node)
     feed = Feed(node, census)

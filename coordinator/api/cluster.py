@@ -82,9 +82,12 @@ def greet(connection: WebSocketConnection, id: int, hello: Hello, limits: Limits
 
     Raises:
         ClusterMismatch: The client belongs to another cluster.
+        Exhausted: There are so many connections that only root gets one.
         InvalidRequest: It speaks another version of the protocol.
     """
     node = connection.node
+    if connection.place is not None:
+        connection.place.check_kept(connection.caller)
     if hello.version < 1:
         raise InvalidRequest("version: counts from 1", field="version")
     if hello.client < 0:

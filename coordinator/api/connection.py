@@ -30,6 +30,7 @@ from coordinator_sdk.protocol.codec import MSGPACK, Codec
 from coordinator_sdk.protocol.kv import WatchCancelled
 
 if TYPE_CHECKING:
+    from coordinator.api.census import Place
     from coordinator.api.identity import Identity
     from coordinator.api.shares import Share
     from coordinator.keyspace.watcher import EncodedBatch
@@ -74,7 +75,8 @@ class Connection:
         opening: The ids of those whose request has no answer yet.
         watches: Where the hub delivers the events of its watches.
         share: What its streams take of the caller's share; None where that is not counted.
-        seat: What it takes itself of the connections that the caller may have; likewise.
+        place: What it takes itself of the connections that there may be; None where something else
+            counts it.
     """
 
     def __init__(self, node: Node, caller: Caller, codec: Codec, limits: Limits) -> None:
@@ -93,7 +95,7 @@ class Connection:
         self.opening: set[int] = set()
         self.watches = WatchSink(self)
         self.share: Share | None = None
-        self.seat: Share | None = None
+        self.place: Place | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._expiry: asyncio.TimerHandle | None = None
         self._owner = ""
@@ -155,7 +157,7 @@ class Connection:
         """
         identify = partial(identity.identify, credential, self.caller.origin, self.tls)
         caller = identify()
-        for one in (self.seat, self.share):
+        for one in (self.place, self.share):
             if one is not None:
                 one.check_move(caller)
         self.go_on_as(caller)
@@ -169,7 +171,7 @@ class Connection:
                 client = 0  # The id, and the outcomes under it, are another user's.
             self._owner = caller.actor
         self.caller = caller.greeted(client)
-        for one in (self.seat, self.share):
+        for one in (self.place, self.share):
             if one is not None:
                 one.move(caller)
         if self._expiry is not None:
@@ -260,9 +262,8 @@ class Connection:
         if self._expiry is not None:
             self._expiry.cancel()
         streams, self.streams = self.streams, {}
-        for one in (self.seat, self.share):
-            if one is not None:
-                one.hold(0)
+        if self.share is not None:
+            self.share.hold(0)
         for stream in streams.values():
             stream.cancel()
         for task in list(self._tasks):

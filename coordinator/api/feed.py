@@ -21,8 +21,8 @@ from coordinator_sdk.protocol.cluster import (
 from coordinator_sdk.protocol.kv import Range
 
 if TYPE_CHECKING:
+    from coordinator.api.census import Census
     from coordinator.api.dispatch import Dispatcher
-    from coordinator.api.serving import Census
     from coordinator.node.node import Node
     from coordinator_sdk.errors import CoordinatorError
 

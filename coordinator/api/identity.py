@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Scope
 
+    from coordinator.api.census import Place
     from coordinator.api.gate import Gate
     from coordinator.metrics import Metrics
     from coordinator.node.node import Node
@@ -366,12 +367,24 @@ def tls_of(scope: Scope) -> ssl.SSLObject | None:
     return found
 
 
+def take_place(scope: Scope, caller: Caller) -> None:
+    """Count the connection that a request came on as its caller's.
+
+    Raises:
+        Exhausted: Its user has too many connections, or only root gets one more.
+    """
+    place: Place | None = scope.get("state", {}).get("place")
+    if place is not None:
+        place.take(caller)
+
+
 async def caller_of(request: Request) -> Caller:
     """Tell who makes a request.
 
     Raises:
         Unauthenticated: What it brings along to prove it is wrong.
         PermissionDenied: It comes from a page that may not send it.
+        Exhausted: Its user has too many connections, or only root gets one more.
     """
     scope = request.scope
     known: Caller | None = scope.setdefault("state", {}).get("caller")
@@ -380,7 +393,9 @@ async def caller_of(request: Request) -> Caller:
     serving = request.app.state.serving
     identity: Identity = serving.identity
     credential = shown_in(scope, serving.gate)
-    return await identity.identify_surely(credential, origin_of(scope), tls_of(scope))
+    caller = await identity.identify_surely(credential, origin_of(scope), tls_of(scope))
+    take_place(scope, caller)
+    return caller
 
 
 async def check_known(request: Request) -> None:

@@ -18,7 +18,8 @@ class Limits:
         connections: Open connections of all clients.
         connections_reserve: More of them, for clients on this machine.
         connections_per_address: Open connections of one address that is not this machine.
-        connections_per_user: WebSockets on which one user has logged in.
+        connections_for_root: More of them, for root; only with authentication.
+        connections_per_user: Open connections on which one user has shown who it is.
         in_flight: Requests of one connection without an answer; more wait.
         streams_per_connection: Watches, subscriptions and the like of one connection.
         streams: Those of all connections.
@@ -46,6 +47,7 @@ class Limits:
     txn_depth: int = 8
     connections: int = 10_000
     connections_reserve: int = 16
+    connections_for_root: int = 16
     connections_per_address: int = 5_000
     connections_per_user: int = 5_000
     in_flight: int = 1024

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from uvicorn.config import Config as UvicornConfig
     from uvicorn.server import ServerState
 
+    from coordinator.api.census import Place
     from coordinator.api.serving import Serving
 
 CLOSE_GRACE_S = 1.0
@@ -51,7 +52,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._limits = serving.limits
         self._application = self.app
         self._address = ""
-        self._is_admitted = False
+        self._place: Place | None = None
         self._is_refused = False
         self._is_amid = False
         self._in_headers = False
@@ -77,10 +78,11 @@ class HttpProtocol(HttpToolsProtocol):
         self.app_state["tls"] = transport.get_extra_info("ssl_object")
         self.app_state["client"] = self.client
         self._address = self.client[0]
-        self._is_admitted = self._serving.census.admit(self._address)
-        if not self._is_admitted:
+        self._place = self._serving.census.admit(self._address, transport)
+        if self._place is None:
             self._refuse(Exhausted("too many connections", limit="connections"))
             return
+        self.app_state["place"] = self._place
         self._expect(self._limits.header_s, "headers")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -90,26 +92,26 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._stall is not None:
             self._stall.cancel()
-        if self._is_admitted:
-            self._is_admitted = False
-            self._serving.census.leave(self._address)
+        if self._place is not None:
+            self._place.leave()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
-        """Give the connection to the WebSocket, which counts it from now on."""
+        """Give the connection to the WebSocket, which has its place from now on."""
         self._expect_nothing()
-        self._is_admitted = False
+        self._place = None
         super().handle_websocket_upgrade()
 
     def _handle_http2(self, data: bytes) -> None:
-        """Give the connection to HTTP/2, which counts it from now on."""
-        make = self._serving.http2
+        """Give the connection to HTTP/2, which has its place from now on."""
+        make, place = self._serving.http2, self._place
         assert make is not None
         assert self.client is not None
+        assert place is not None
         self._expect_nothing()
-        self._is_admitted = False
+        self._place = None
         self.connections.discard(self)
-        protocol = make(self.connections, self.client)
+        protocol = make(self.connections, self.client, place)
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         protocol.data_received(data)

@@ -99,7 +99,9 @@ class Server(uvicorn.Server):
         settings: dict[str, Any] = {
             "http": partial(HttpProtocol, serving),
             "timeout_keep_alive": limits.keep_alive_s,
-            "ws": lambda app_state, **_: WebSocketConnection(serving, app_state["client"]),
+            "ws": lambda app_state, **_: WebSocketConnection(
+                serving, app_state["client"], app_state["place"]
+            ),
         }
         super().__init__(
             uvicorn.Config(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from coordinator.api.connection import Connection
-from coordinator.api.gate import Gate, is_this_machine
+from coordinator.api.gate import Gate
 from coordinator.api.identity import Identity
 from coordinator.api.limits import Limits
 from coordinator.api.recheck import Recheck
-from coordinator.api.shares import Share, Shares
+from coordinator.api.shares import Share
 from coordinator.api.unfinished import UnfinishedRequests
 from coordinator.config import Config
 from coordinator_sdk.errors import CoordinatorError, NoLeader, Stopping
@@ -19,50 +19,14 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from coordinator.api.census import Census, Place
     from coordinator.api.dispatch import Dispatcher
     from coordinator.api.registry import Caller
     from coordinator.api.websocket import WebSocketConnection
     from coordinator.node.node import Node
     from coordinator.tls.credentials import Credentials
 
-
-class Census:
-    """Counts connections, and refuses those beyond the caps.
-
-    Attributes:
-        connections: How many are open.
-        refused: How many were refused.
-    """
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self.connections = 0
-        self.refused = 0
-        self._by_address: dict[str, int] = {}
-
-    def admit(self, address: str) -> bool:
-        """Count a new connection; False if there are too many already."""
-        limits = self._limits
-        is_near = is_this_machine(address)
-        most = limits.connections + (limits.connections_reserve if is_near else 0)
-        of_address = self._by_address.get(address, 0)
-        if self.connections >= most or (
-            not is_near and of_address >= limits.connections_per_address
-        ):
-            self.refused += 1
-            return False
-        self.connections += 1
-        self._by_address[address] = of_address + 1
-        return True
-
-    def leave(self, address: str) -> None:
-        """Count a connection that was admitted and is gone."""
-        self.connections -= 1
-        left = self._by_address[address] - 1
-        if left:
-            self._by_address[address] = left
-        else:
-            del self._by_address[address]
+    MakeHttp2 = Callable[[set[Any], tuple[str, int], Place], asyncio.Protocol]
 
 
 class StreamedAnswer(Protocol):
@@ -90,8 +54,8 @@ class Serving:
         credentials: What the client port shows and accepts, if it speaks TLS.
         recheck: Ends the streams that their callers may not have any more.
         http2: Makes the protocol of a connection that begins with HTTP/2's preface, of the set
-            in which the server keeps its connections, and of the client's host and port; None if
-            it is not spoken.
+            in which the server keeps its connections, the client's host and port, and its place;
+            None if it is not spoken.
     """
 
     def __init__(
@@ -106,6 +70,7 @@ class Serving:
         self.node = node
         self.dispatcher = dispatcher
         self.census = census
+        self.shares = census.shares
         self.gate = Gate(config, self._member_urls)
         self.identity = identity
         self.limits = limits
@@ -113,11 +78,10 @@ class Serving:
             name: RequestDecoder(tuple(dispatcher.table), codec) for name, codec in CODECS.items()
         }
         self.websockets: dict[WebSocketConnection, None] = {}
-        self.shares = Shares(node, limits)
         self.http_streams: dict[StreamedAnswer, Share | None] = {}
         self.unfinished = UnfinishedRequests(limits.unfinished_bytes)
         self.credentials: list[Credentials] = []
-        self.http2: Callable[[set[Any], tuple[str, int]], asyncio.Protocol] | None = None
+        self.http2: MakeHttp2 | None = None
         node.group.absence.told.append(self._send_away)
         self.recheck = Recheck(node, self.connections)
         node.on_tick.append(self.recheck.tick)

@@ -6,6 +6,7 @@ reserve above what all others may take together; so may this machine while authe
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from coordinator.api.gate import is_this_machine
@@ -15,6 +16,8 @@ from coordinator_sdk.errors import Exhausted
 from coordinator_sdk.protocol.auth import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coordinator.api.connection import Connection
     from coordinator.api.limits import Limits
     from coordinator.api.registry import Caller
@@ -55,26 +58,36 @@ class Room:
         """Tell how many an actor has."""
         return self._counts.get(actor, 0)
 
-    def check(self, actor: Actor, *, is_favoured: bool, more: int = 1, moved: int = 0) -> None:
+    def check(
+        self, actor: Actor, is_favoured: Callable[[], bool], more: int = 1, moved: int = 0
+    ) -> None:
         """Refuse what an actor wants more of, if it is too much.
 
         Args:
             actor: Who wants it.
-            is_favoured: Whether it may take from the reserve, and more than a share.
+            is_favoured: Tells whether it may take from the reserve, and more than a share; not
+                called if there is room.
             more: How many it wants.
             moved: How many of those another actor gives away.
 
         Raises:
             Exhausted: Its share is used up, or there are too many of all actors.
         """
+        is_over = self.count(actor) + more > self._share
+        total = self.total + more - moved
+        is_full = more > moved and total > self._most
+        if not (is_over or is_full):
+            return
         all_flag, share_flag = self._flags
-        if not is_favoured and self.count(actor) + more > self._share:
-            self.refused += 1
-            kind, name = actor
-            words = f"{self._what}: {kind} {name!r} may have at most {self._share}"
-            raise Exhausted(_advised(words, share_flag), limit=f"{_field(self._what)}_per_user")
-        most = self._most + (self._reserve if is_favoured else 0)
-        if self.total - moved + more > most:
+        if not is_favoured():
+            if is_over:
+                self.refused += 1
+                kind, name = actor
+                words = f"{self._what}: {kind} {name!r} may have at most {self._share}"
+                raise Exhausted(_advised(words, share_flag), limit=f"{_field(self._what)}_per_user")
+        elif total <= self._most + self._reserve:
+            return
+        if is_full:
             self.refused += 1
             words = f"{self._what}: there are too many, at most {self._most} of all clients"
             raise Exhausted(_advised(words, all_flag), limit=_field(self._what))
@@ -122,7 +135,7 @@ class Share:
         Raises:
             Exhausted: There are too many.
         """
-        self._room.check(self._actor, is_favoured=self._shares.is_favoured(caller))
+        self._room.check(self._actor, partial(self._shares.is_favoured, caller))
 
     def check_move(self, caller: Caller) -> None:
         """Refuse to let another user have what there is, if that one has too many then.
@@ -132,12 +145,8 @@ class Share:
         """
         actor = self._shares.actor(caller)
         if actor != self._actor and self._count:
-            self._room.check(
-                actor,
-                is_favoured=self._shares.is_favoured(caller),
-                more=self._count,
-                moved=self._count,
-            )
+            favoured = partial(self._shares.is_favoured, caller)
+            self._room.check(actor, favoured, more=self._count, moved=self._count)
 
     def move(self, caller: Caller) -> None:
         """Count what there is as that of somebody else from now on."""
@@ -165,8 +174,8 @@ class Shares:
     Attributes:
         streams: Watches, subscriptions and the like, whatever carries them.
         http_streams: Those over plain HTTP, which take a connection each.
-        connections: WebSockets. How many there may be of all clients is decided when they are
-            made; nobody knows their user then.
+        connections: Connections. How many there may be of all clients is decided when they are
+            made, as `coordinator.api.census` does; nobody knows their user then.
     """
 
     def __init__(self, node: Node, limits: Limits) -> None:
@@ -193,10 +202,13 @@ class Shares:
         )
 
     def join(self, connection: Connection) -> None:
-        """Count a connection that stays, and its streams to come."""
+        """Count the streams that a connection will have."""
         connection.share = Share(self, self.streams, connection.caller)
-        connection.seat = Share(self, self.connections, connection.caller)
-        connection.seat.hold(1)
+
+    @property
+    def knows_users(self) -> bool:
+        """Whether there are users, root among them: authentication is on."""
+        return self._node.machine.auth.enabled
 
     def actor(self, caller: Caller) -> Actor:
         """Tell whom what a caller takes is counted for."""

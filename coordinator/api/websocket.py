@@ -36,6 +36,7 @@ from coordinator_sdk.protocol.codec import CODECS, JSON, Request
 from coordinator_sdk.protocol.frames import Header
 
 if TYPE_CHECKING:
+    from coordinator.api.census import Place
     from coordinator.api.serving import Serving
 
 WRITE_HIGH_BYTES = 262_144
@@ -51,10 +52,11 @@ class WebSocketConnection(asyncio.Protocol, Connection):
 
     transport: asyncio.Transport
 
-    def __init__(self, serving: Serving, client: tuple[str, int]) -> None:
+    def __init__(self, serving: Serving, client: tuple[str, int], place: Place) -> None:
         caller = Caller(origin=f"{client[0]}:{client[1]}")
         Connection.__init__(self, serving.node, caller, JSON, serving.limits)
         serving.shares.join(self)
+        self._place = self.place = place
         self._serving = serving
         self._address = client[0]
         self._table = serving.dispatcher.table
@@ -89,7 +91,7 @@ class WebSocketConnection(asyncio.Protocol, Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
         self._serving.websockets.pop(self, None)
-        self._serving.census.leave(self._address)
+        self._place.leave()
         self._forget_parts()
         if self._timer is not None:
             self._timer.cancel()

@@ -113,7 +113,7 @@ class Config:
         5_000, "Connections from one other machine.", _LIMITS, count
     )
     max_connections_per_user: int = _flag(
-        0, "WebSockets of one user; half of --max-connections if 0.", _LIMITS, count
+        0, "Those of one user; half of --max-connections if 0.", _LIMITS, count
     )
     max_in_flight: int = _flag(1024, "Unanswered requests of a connection.", _LIMITS, count)
     max_streams_per_connection: int = _flag(

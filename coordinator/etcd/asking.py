@@ -10,6 +10,7 @@ from coordinator_sdk.protocol.auth import INVALID_TOKEN
 if TYPE_CHECKING:
     import asyncio
 
+    from coordinator.api.census import Place
     from coordinator.api.identity import Identity
     from coordinator.api.registry import Caller
     from coordinator.node.node import Node
@@ -26,6 +27,7 @@ class Asking:
         identity: Tells who asks.
         transport: The connection.
         origin: Where the client is, ``host:port``.
+        place: What the connection takes of those that there may be.
 
     Attributes:
         origin: The same.
@@ -36,6 +38,7 @@ class Asking:
         "_credential",
         "_identity",
         "_node",
+        "_place",
         "_revision",
         "_tls",
         "_until_s",
@@ -43,10 +46,16 @@ class Asking:
     )
 
     def __init__(
-        self, node: Node, identity: Identity, transport: asyncio.BaseTransport, origin: str
+        self,
+        node: Node,
+        identity: Identity,
+        transport: asyncio.BaseTransport,
+        origin: str,
+        place: Place,
     ) -> None:
         self._node = node
         self._identity = identity
+        self._place = place
         self._tls: Any = transport.get_extra_info("ssl_object")
         self._credential: bytes | None = None
         self._caller: Caller | None = None
@@ -62,6 +71,7 @@ class Asking:
             now_s: The time of the loop.
 
         Raises:
+            Exhausted: The user has too many connections, or only root gets one more.
             Unauthenticated: The credential is wrong, or has expired.
         """
         revision = self._node.machine.auth.revision
@@ -75,6 +85,7 @@ class Asking:
             return known
         self._caller = None
         made = identify_now(self._node, self._identity, credential, self.origin, self._tls)
+        self._place.take(made)
         self._credential, self._revision = credential, revision
         self._until_s = now_s + AGAIN_S
         self._caller = made
@@ -93,9 +104,12 @@ class Asking:
         """As `caller`, by what was acknowledged before this is called.
 
         Raises:
+            Exhausted: The user has too many connections, or only root gets one more.
             Unauthenticated: The credential is wrong, or has expired.
         """
-        return await identify_surely(self._node, self._identity, credential, self.origin, self._tls)
+        made = await identify_surely(self._node, self._identity, credential, self.origin, self._tls)
+        self._place.take(made)
+        return made
 
 
 def identify_now(

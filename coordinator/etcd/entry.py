@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from coordinator.api.census import Place
     from coordinator.api.identity import Identity
     from coordinator.api.maintenance import Backups
-    from coordinator.api.serving import Serving
+    from coordinator.api.serving import MakeHttp2, Serving
     from coordinator.etcd.calls import Served
     from coordinator.etcd.gateway import Gateway
     from coordinator.etcd.tally import Tally
@@ -77,21 +78,24 @@ class Entry:
         served: Mapping[str, Served] = self.__dict__.get("served", {})
         return tell([served[path].tally for path in sorted(served)])
 
-    def http2(self, connections: set[Any], client: tuple[str, int]) -> asyncio.Protocol:
+    def http2(
+        self, connections: set[Any], client: tuple[str, int], place: Place
+    ) -> asyncio.Protocol:
         """Give the protocol of a connection that speaks HTTP/2.
 
         Args:
             connections: Where the server keeps its connections, as uvicorn does.
             client: The host and port of the other end.
+            place: What the connection takes of those that there may be.
         """
-        return self._http2(connections, client)
+        return self._http2(connections, client, place)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request to the gateway."""
         await self._gateway(scope, receive, send)
 
     @cached_property
-    def _http2(self) -> Callable[[set[Any], tuple[str, int]], asyncio.Protocol]:
+    def _http2(self) -> MakeHttp2:
         from coordinator.etcd.services import http2
 
         return http2(self._serving, dict(self.served))

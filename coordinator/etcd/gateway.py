@@ -12,7 +12,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from coordinator.api.identity import origin_of, tls_of
+from coordinator.api.identity import origin_of, take_place, tls_of
 from coordinator.api.registry import Caller
 from coordinator.etcd import headers, jsonform
 from coordinator.etcd.asking import identify_now, identify_surely
@@ -307,6 +307,7 @@ class Gateway:
         call.identify = partial(identify_now, *shown)
         try:
             call.caller = await identify_surely(*shown)
+            take_place(scope, call.caller)
         except CoordinatorError as error:
             if path not in OPEN and path not in TOLD_LATER:
                 raise

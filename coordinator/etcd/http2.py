@@ -19,6 +19,7 @@ from coordinator.etcd.headers import Head, HeadReader, check_trailers
 from coordinator.etcd.outgoing import PATIENCE, RESETS, WRITE_HIGH_BYTES, Outgoing, Stream
 
 if TYPE_CHECKING:
+    from coordinator.api.census import Place
     from coordinator.api.serving import Serving
     from coordinator_sdk.errors import Exhausted
 
@@ -39,6 +40,7 @@ class Http2Connection(Outgoing):
         make_stream: Makes a stream of a request's headers.
         everyone: Every connection of the server, as uvicorn keeps them.
         client: Host and port of the client; its connection does not tell them once it is reset.
+        place: What the connection takes of those that there may be.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Http2Connection(Outgoing):
         make_stream: MakeStream,
         everyone: set[Any],
         client: tuple[str, int],
+        place: Place,
     ) -> None:
         super().__init__(serving.node, serving.limits)
         self._serving = serving
         self._make_stream = make_stream
         self._everyone = everyone
         self._host = client[0]
+        self._place = place
         self.address = f"{client[0]}:{client[1]}"
         self._loop = asyncio.get_running_loop()
         self._reader = HeadReader(self.limits.header_bytes)
@@ -75,7 +79,9 @@ class Http2Connection(Outgoing):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         self._everyone.add(self)
-        self.asking = Asking(self.node, self._serving.identity, transport, self.address)
+        self.asking = Asking(
+            self.node, self._serving.identity, transport, self.address, self._place
+        )
         self._timer = self._loop.call_later(self.limits.header_s, self._no_settings)
         self._receive_window = CONNECTION_WINDOW
         self.transport.write(
@@ -92,7 +98,7 @@ class Http2Connection(Outgoing):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
         self._everyone.discard(self)
-        self._serving.census.leave(self._host)
+        self._place.leave()
         self._end()
 
     def eof_received(self) -> bool:

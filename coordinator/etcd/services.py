@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coordinator.etcd.auth import Auth
 from coordinator.etcd.calls import Headers, Served, Shared
@@ -20,13 +20,10 @@ from coordinator.etcd.permits import Streams
 from coordinator.etcd.watches import Watches
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
-
     from coordinator.api.identity import Identity
     from coordinator.api.limits import Limits
     from coordinator.api.maintenance import Backups
-    from coordinator.api.serving import Serving
+    from coordinator.api.serving import MakeHttp2, Serving
     from coordinator.api.shares import Shares
     from coordinator.etcd.calls import Converse, Unary
     from coordinator.node.node import Node
@@ -60,12 +57,11 @@ def services(
     return found
 
 
-def http2(
-    serving: Serving, served: dict[str, Served]
-) -> Callable[[set[Any], tuple[str, int]], asyncio.Protocol]:
+def http2(serving: Serving, served: dict[str, Served]) -> MakeHttp2:
     """Give what makes the protocol of a connection that speaks HTTP/2.
 
-    It takes every connection of the server, as uvicorn keeps them, and the client's host and port.
+    It takes every connection of the server, as uvicorn keeps them, the client's host and port, and
+    what the connection takes of those that there may be.
     """
     face = GrpcFace(served)
     serving.node.group.absence.told.append(face.leaderless)

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from coordinator.api.protocol import HttpProtocol
-from coordinator.api.serving import Census
 from tests.api.member import Raw, Running, few, running, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -282,19 +281,6 @@ async def test_connections_are_counted(tmp_path: Path) -> None:
             assert narrow.serving.census.connections == 1
             await socket.inner.close()
         await until(lambda: narrow.serving.census.connections == 0)
-
-
-async def test_caps_by_address() -> None:
-    """One other machine gets its share only; this machine has a reserve."""
-    census = Census(few(connections=4, connections_reserve=1, connections_per_address=2))
-    assert [census.admit("192.0.2.1") for _ in range(3)] == [True, True, False]
-    assert census.admit("192.0.2.2")
-    assert [census.admit("127.0.0.1") for _ in range(3)] == [True, True, False]
-    assert not census.admit("192.0.2.3")
-    census.leave("192.0.2.1")
-    census.leave("127.0.0.1")
-    assert census.admit("192.0.2.1")
-    assert (census.connections, census.refused) == (4, 3)
 
 
 # ---------------------------------------------------------------- stopping

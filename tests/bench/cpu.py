@@ -72,8 +72,8 @@ class _Client:
 
     def __init__(self, serving: Any) -> None:
         self.transport = _Transport()
-        self.connection = one = WebSocketConnection(serving, ("127.0.0.1", 4000))
-        serving.census.admit("127.0.0.1")
+        place = serving.census.admit("127.0.0.1", self.transport)
+        self.connection = one = WebSocketConnection(serving, ("127.0.0.1", 4000), place)
         one.connection_made(cast("asyncio.BaseTransport", self.transport))
         one.codec, one._decode = MSGPACK, serving.decoders[MSGPACK.name].decode
         one._first_byte, one._message_max = 0x82, serving.limits.message_bytes

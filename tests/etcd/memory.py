@@ -9,6 +9,7 @@ from typing import Any
 
 import hpack
 
+from coordinator.api.census import Census
 from coordinator.api.limits import Limits
 from coordinator.api.protocol import HTTP2_PREFACE
 from coordinator.api.registry import Caller
@@ -110,21 +111,22 @@ class Memory:
         self.transport = MemoryTransport()
         self.encoder = hpack.Encoder()
         limits = limits or Limits()
-        census = SimpleNamespace(leave=lambda address: None)
+        node: Any = self.node
+        shares = Shares(node, limits)
+        place = Census(limits, shares).admit("127.0.0.1", self.transport)
+        assert place is not None
         identity: Any = SimpleNamespace(
             identify=lambda token, origin, tls: Caller(origin=origin), logouts=0
         )
         serving: Any = SimpleNamespace(
             node=self.node,
             limits=limits,
-            census=census,
             identity=identity,
             unfinished=UnfinishedRequests(limits.unfinished_bytes),
         )
-        node: Any = self.node
         backups: Any = None
-        calls = services(node, limits, backups, identity, Shares(node, limits))
-        made = http2(serving, calls)(set(), ("127.0.0.1", 4000))
+        calls = services(node, limits, backups, identity, shares)
+        made = http2(serving, calls)(set(), ("127.0.0.1", 4000), place)
         assert isinstance(made, Http2Connection)
         self.connection = made
         made.connection_made(self.transport)  # type: ignore[arg-type]
