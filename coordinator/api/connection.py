@@ -270,20 +270,6 @@ class Connection:
             task.cancel()
 
 
-def admit_follower(connection: Connection, id: int, request: Any) -> bool:
-    """Refuse a change that is to be followed by a stream while it is not made yet.
-
-    Used as ``instead`` of a `Change`: it never serves the request itself.
-
-    Raises:
-        Exhausted: The connection has too many streams.
-        InvalidRequest: The id names an open stream already.
-    """
-    if request.follow:
-        connection.admit_stream(id)
-    return False
-
-
 class WatchSink:
     """All watches of one connection, as the hub sees them."""
 

@@ -93,7 +93,7 @@ async def metrics(request: Request) -> Response:
 def register(metrics: Metrics, serving: Serving) -> None:
     """Register the metrics of a member; etcd's names where they mean the same."""
     register_process(metrics)
-    node, census = serving.node, serving.census
+    node = serving.node
     peer = node.peer_credentials
     register_tls(metrics, lambda: [*serving.credentials, *([peer] if peer else [])])
     register_links(metrics, node.member_id, node.group.links)
@@ -137,6 +137,12 @@ def register(metrics: Metrics, serving: Serving) -> None:
     gauge("etcd_debugging_mvcc_watcher_total", "Watches.", lambda: node.status().watches)
     gauge("coordinator_leases", "Leases and sessions.", lambda: node.status().leases)
     gauge("coordinator_raft_term", "Term.", lambda: node.term)
+    _register_clients(metrics, serving)
+
+
+def _register_clients(metrics: Metrics, serving: Serving) -> None:
+    gauge, counter = metrics.gauge, metrics.counter
+    census, shares = serving.census, serving.shares
     gauge("coordinator_connections", "Open connections.", lambda: census.connections)
     counter("coordinator_connections_refused_total", "Refused ones.", lambda: census.refused)
     gauge(
@@ -148,6 +154,19 @@ def register(metrics: Metrics, serving: Serving) -> None:
         "coordinator_unfinished_requests_dropped_total",
         "Connections that were ended because that was too much.",
         lambda: serving.unfinished.dropped,
+    )
+    gauge(
+        "coordinator_streams", "Watches, subscriptions and the like.", lambda: shares.streams.total
+    )
+    gauge(
+        "coordinator_http_streams",
+        "Those over plain HTTP.",
+        lambda: shares.http_streams.total,
+    )
+    counter(
+        "coordinator_over_share_total",
+        "What was refused because a user, or all, had too many, by what it was.",
+        lambda: by_label("what", shares.refused()),
     )
     gauge("coordinator_websockets", "Open WebSockets.", lambda: len(serving.websockets))
     gauge(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import broken, guarded, timed_first
+from coordinator.api.holdings import admit_lease
 from coordinator.api.limits import Limits
 from coordinator.api.permits import authorize, shown
 from coordinator.api.reading import filled
@@ -62,7 +63,7 @@ def operations(limits: Limits) -> Mapping[type[Any], Operation]:
         Range: Live(_range, _check_range, judges_itself=True),
         Txn: Change(check_txn, instead=_read_txn),
         Compact: Change(),
-        LeaseGrant: Change(prepare=_choose_lease),
+        LeaseGrant: Change(prepare=_choose_lease, instead=admit_lease),
         LeaseRevoke: Change(),
         LeaseKeepAlive: Live(_keep_alive, _check_keep_alive, at_once=True),
         LeaseTimeToLive: Live(_time_to_live),

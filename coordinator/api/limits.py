@@ -28,6 +28,10 @@ class Limits:
         http_streams: Streams over plain HTTP.
         http_streams_reserve: More of them, as `streams_reserve`.
         http_streams_per_user: Those of one user, as `streams_per_user`.
+        leases: Leases, sessions included, of all users.
+        leases_reserve: More of them, as `streams_reserve`.
+        leases_per_user: Those of one user.
+        records_per_user: What one user's sessions may hold, await and register, in records.
         output_bytes: What a client may leave unread before it is cut off.
         unfinished_bytes: What all clients together may have sent of requests that are not whole.
         fragments: Parts of one WebSocket message.
@@ -58,6 +62,10 @@ class Limits:
     http_streams: int = 1000
     http_streams_reserve: int = 16
     http_streams_per_user: int = 500
+    leases: int = 1_000_000
+    leases_reserve: int = 1000
+    leases_per_user: int = 500_000
+    records_per_user: int = 1_000_000
     output_bytes: int = 67_108_864
     unfinished_bytes: int = 12_582_912
     fragments: int = 1024
@@ -94,6 +102,9 @@ def limits_of(config: Config) -> Limits:
         streams_per_connection=config.max_streams_per_connection,
         streams=config.max_streams,
         streams_per_user=config.max_streams_per_user,
+        leases=config.max_leases,
+        leases_per_user=config.max_leases_per_user or max(1, config.max_leases // 2),
+        records_per_user=config.max_session_records_per_user,
         output_bytes=config.max_unread_bytes,
         # Some requests of the largest size must fit in any case.
         unfinished_bytes=max(config.max_unfinished_bytes, 4 * config.max_request_bytes),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator.api.connection import Connection
 from coordinator.api.dispatch import timed_first
+from coordinator.api.holdings import admit_lease
 from coordinator.api.http import Routes
 from coordinator.api.permits import shown
 from coordinator.api.registry import Caller, Change, Live, Operation, chosen_id
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 def operations() -> Mapping[type[Any], Operation]:
     """Give the operations of sessions by request type."""
     return {
-        SessionOpen: Change(prepare=_choose_session),
+        SessionOpen: Change(prepare=_choose_session, instead=admit_lease),
         SessionClose: Change(),
         SessionGet: Live(_get),
         SessionList: Live(_list),

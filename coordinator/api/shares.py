@@ -38,6 +38,7 @@ class Room:
         flags: What changes the limit of all and that of one; empty for what is fixed.
 
     Attributes:
+        field: The name of the limit of all.
         total: How many there are.
         refused: How many were refused.
     """
@@ -46,6 +47,7 @@ class Room:
         self, what: str, most: int, reserve: int, share: int, flags: tuple[str, str] = ("", "")
     ) -> None:
         self._what = what
+        self.field = what.replace("streams over HTTP", "http_streams")
         self._most = most
         self._reserve = reserve
         self._share = share
@@ -84,13 +86,13 @@ class Room:
                 self.refused += 1
                 kind, name = actor
                 words = f"{self._what}: {kind} {name!r} may have at most {self._share}"
-                raise Exhausted(_advised(words, share_flag), limit=f"{_field(self._what)}_per_user")
+                raise Exhausted(_advised(words, share_flag), limit=f"{self.field}_per_user")
         elif total <= self._most + self._reserve:
             return
         if is_full:
             self.refused += 1
             words = f"{self._what}: there are too many, at most {self._most} of all clients"
-            raise Exhausted(_advised(words, all_flag), limit=_field(self._what))
+            raise Exhausted(_advised(words, all_flag), limit=self.field)
 
     def add(self, actor: Actor, amount: int) -> None:
         """Count what an actor has taken, or given back."""
@@ -100,10 +102,6 @@ class Room:
             self._counts[actor] = left
         else:
             self._counts.pop(actor, None)
-
-
-def _field(what: str) -> str:
-    return what.replace("streams over HTTP", "http_streams")
 
 
 def _advised(words: str, flag: str) -> str:
@@ -210,6 +208,11 @@ class Shares:
         """Whether there are users, root among them: authentication is on."""
         return self._node.machine.auth.enabled
 
+    def refused(self) -> dict[str, int]:
+        """Tell how many were refused, by what they were."""
+        rooms = (self.streams, self.http_streams, self.connections)
+        return {one.field: one.refused for one in rooms}
+
     def actor(self, caller: Caller) -> Actor:
         """Tell whom what a caller takes is counted for."""
         if caller.actor:
@@ -218,8 +221,13 @@ class Shares:
 
     def is_favoured(self, caller: Caller) -> bool:
         """Tell whether a caller may take from the reserves."""
-        auth = self._node.machine.auth
-        if not auth.enabled:
-            return is_this_machine(address_of(caller.origin))
-        user = auth.users.get(caller.actor)
-        return user is not None and ROOT in roles_of(auth, user, caller.scope)
+        return is_favoured(self._node, caller)
+
+
+def is_favoured(node: Node, caller: Caller) -> bool:
+    """Tell whether a caller is root, or on this machine while authentication is off."""
+    auth = node.machine.auth
+    if not auth.enabled:
+        return is_this_machine(address_of(caller.origin))
+    user = auth.users.get(caller.actor)
+    return user is not None and ROOT in roles_of(auth, user, caller.scope)

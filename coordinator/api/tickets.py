@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from coordinator.api.holdings import admit_record
 from coordinator.api.reading import NowView
 from coordinator.api.registry import Caller, KeyRange, chosen_id
 from coordinator.keyspace import SYSTEM
@@ -169,6 +170,20 @@ def name_ticket(request: Any, caller: Caller, id: int) -> None:
     if not request.ticket:
         named = f"{caller.client:x}.{id:x}" if caller.client else f"{chosen_id(caller, id):016x}"
         request.ticket = named
+
+
+def admit_ticket(connection: Connection, id: int, request: Any) -> bool:
+    """Refuse a ticket that may not be taken, or not be followed, while it is not taken yet.
+
+    Used as ``instead`` of a `Change`: it never serves the request itself.
+
+    Raises:
+        Exhausted: The user has too much, or the connection too many streams.
+        InvalidRequest: The id names an open stream already.
+    """
+    if request.follow:
+        connection.admit_stream(id)
+    return admit_record(connection, id, request)
 
 
 def check_session(request: Any) -> None:

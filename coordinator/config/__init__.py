@@ -121,6 +121,13 @@ class Config:
     )
     max_streams: int = _flag(200_000, "Those of all connections.", _LIMITS, count)
     max_streams_per_user: int = _flag(100_000, "Those of a user or address.", _LIMITS, count)
+    max_leases: int = _flag(1_000_000, "Leases and sessions.", _LIMITS, count)
+    max_leases_per_user: int = _flag(
+        0, "Those of one user; half of --max-leases if 0.", _LIMITS, count
+    )
+    max_session_records_per_user: int = _flag(
+        1_000_000, "What a user's sessions hold, await, register.", _LIMITS, count
+    )
     max_unread_bytes: int = _flag(64 << 20, "What a client may leave unread.", _LIMITS, size_bytes)
     max_unfinished_bytes: int = _flag(
         12 << 20, "What clients may have sent of requests to come.", _LIMITS, size_bytes

@@ -6,6 +6,7 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING
 
+from coordinator.api.holdings import check_lease
 from coordinator.api.permits import authorize, shown
 from coordinator.etcd.calls import varint
 from coordinator.etcd.messages import METHODS
@@ -71,6 +72,7 @@ class Leases:
     def _grant(self, call: Call, m: Message) -> None:
         if m.TTL > TTL_S_MAX:
             raise told(TTL_TOO_LARGE)
+        check_lease(self.node, call.caller, self.shared.limits)
         body = LeaseGrant(max(m.TTL, self._ttl_min) * 1000, m.ID or secrets.randbits(62) + 1)
 
         def done(outcome: Outcome) -> None:

@@ -173,13 +173,13 @@ class Loader:
     def _records_steps(self, space: int, verify: bool) -> Steps[None]:
         keyspace = self._keyspace
         store = keyspace.stores[space]
-        leases = keyspace.leases.by_id
+        leases = keyspace.leases
         total = 0
         for number, record in enumerate(store.live.values()):
             if record.lease:
                 if record.lease not in leases:
                     raise refusals.damaged(f"lease {record.lease:016x} of a key is missing")
-                leases[record.lease].keys[space][record.key] = None
+                leases.attach(record.lease, space, record.key)
             if verify:
                 total += row_digest(record)
             if number % _PAUSE_RECORDS == 0:

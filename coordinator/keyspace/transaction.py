@@ -375,6 +375,7 @@ class Transaction:
         kind: str = PLAIN,
         data: bytes = b"",
         ttl_ms_min: int = 0,
+        owner: str = "",
     ) -> Lease:
         """Create a lease.
 
@@ -384,6 +385,7 @@ class Transaction:
             kind: Plain or session.
             data: Opaque bytes kept with it.
             ttl_ms_min: A shorter TTL is raised to this one.
+            owner: The user whose it is; empty for nobody's.
 
         Returns:
             The lease.
@@ -392,21 +394,10 @@ class Transaction:
             InvalidRequest: The TTL is too large.
             AlreadyExists: The id is taken.
         """
-        lease = self._leases.add(lease_id, ttl_ms, kind, data, ttl_ms_min)
-        self._undo_leases.append((len(self._events), partial(self._leases.by_id.pop, lease_id)))
+        lease = self._leases.add(lease_id, ttl_ms, kind, data, ttl_ms_min, owner)
+        self._undo_leases.append((len(self._events), partial(self._leases.remove, lease_id)))
         self._note_lease(lease_id, lease)
         return lease
-
-    def set_lease_data(self, lease_id: int, data: bytes) -> None:
-        """Replace the opaque bytes kept with a lease.
-
-        Raises:
-            LeaseNotFound: There is no such lease.
-        """
-        lease = self._leases.require(lease_id)
-        self._undo_leases.append((len(self._events), partial(setattr, lease, "data", lease.data)))
-        lease.data = data
-        self._note_lease(lease_id, lease)
 
     def revoke_lease(self, lease_id: int, kind: str | None = None) -> int:
         """Delete a lease and its keys; see `revoke_lease_steps`."""
@@ -459,9 +450,8 @@ class Transaction:
         """
         lease = self._leases.require(lease_id)
         assert lease.key_count == 0, "a lease ends after its keys"
-        del self._leases.by_id[lease_id]
-        undo = partial(self._leases.by_id.__setitem__, lease_id, lease)
-        self._undo_leases.append((len(self._events), undo))
+        self._leases.remove(lease_id)
+        self._undo_leases.append((len(self._events), partial(self._leases.put, lease)))
         self._note_lease(lease_id, None)
 
     def _note_lease(self, lease_id: int, lease: Lease | None) -> None:

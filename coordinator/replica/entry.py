@@ -143,7 +143,9 @@ class EntryTxn:
         """
         check_id(lease, "lease")
         born = self.meta.index.to_bytes(8, "big")
-        granted = self.keys.grant_lease(lease, ttl_ms, kind, born, LEASE_TTL_MS_MIN)
+        granted = self.keys.grant_lease(
+            lease, ttl_ms, kind, born, LEASE_TTL_MS_MIN, self.meta.actor
+        )
         self._granted[lease] = granted.ttl_ms
         return granted.ttl_ms
 

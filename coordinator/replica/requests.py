@@ -121,6 +121,11 @@ class RequestTable:
         """Tell whether a client is registered."""
         return client in self._clients
 
+    def has(self, client: int, sequence: int) -> bool:
+        """Tell whether the outcome of a request of a client is kept."""
+        known = self._clients.get(client)
+        return known is not None and sequence in known.records
+
     def register(self, client: int, index: int, actor: str = "") -> bool:
         """Make a client known; False if it was known.
 

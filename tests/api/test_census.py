@@ -248,6 +248,8 @@ async def test_connections_of_a_user_by_any_protocol(tmp_path: Path) -> None:
                 told = await late.call(Login("hog", PASSWORD))
                 assert isinstance(told, Failure)
                 assert told.details == {"limit": "connections_per_user"}
+            shown = (await house.ask("GET", "/metrics")).body.decode()
+            assert 'coordinator_over_share_total{what="connections"} 2' in shown
         await until(lambda: room.total == 0)
 
 

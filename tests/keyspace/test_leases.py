@@ -136,7 +136,6 @@ def test_sessions_are_hidden_from_the_lease_calls(stored) -> None:
     [
         lambda txn: txn.revoke_lease(99),
         lambda txn: txn.end_lease(99),
-        lambda txn: txn.set_lease_data(99, b""),
         lambda txn: txn.put(USER, b"k", b"", 99),
         lambda txn: txn.execute(Put(b"k", lease=99)),
         lambda txn: list(txn.delete_attached_steps(99, USER)),
@@ -163,16 +162,46 @@ def test_a_lease_ends_after_its_keys(stored) -> None:
 def test_only_the_last_change_of_a_lease_is_stored(stored) -> None:
     """An entry that changes a lease several times tells its last record only."""
     txn = stored.keyspace.begin()
-    txn.set_lease_data(7, b"one")
-    txn.set_lease_data(7, b"two")
+    txn.grant_lease(8, 1000, data=b"one")
+    txn.revoke_lease(8)
+    txn.grant_lease(8, 1000, data=b"two")
     commit = stored.commit(txn)
-    assert commit.leases == ((7, stored.keyspace.leases.require(7).dump()),)
-    assert stored.reload().leases.require(7).data == b"two"
+    assert commit.leases == ((8, stored.keyspace.leases.require(8).dump()),)
+    assert stored.reload().leases.require(8).data == b"two"
+
+
+def test_what_users_own_is_counted(stored) -> None:
+    """A user's leases and the records of its sessions are counted, through undo and restart."""
+
+    def counts(table: LeaseTable) -> list[tuple[int, int]]:
+        return [(one.leases, one.records) for one in map(table.owned_by, ("ana", "bob", ""))]
+
+    before = counts(stored.keyspace.leases)
+    txn = stored.keyspace.begin()
+    txn.grant_lease(101, 1000, SESSION, owner="ana")
+    txn.grant_lease(102, 1000, owner="ana")
+    txn.grant_lease(103, 1000, SESSION, owner="bob")
+    txn.put(SYSTEM, b"s1", b"", 101)
+    txn.put(SYSTEM, b"s2", b"", 101)
+    txn.put(USER, b"u1", b"", 102)
+    stored.commit(txn)
+    kept = [(2, 2), (1, 0), before[2]]
+    assert counts(stored.keyspace.leases) == kept
+    txn = stored.keyspace.begin()
+    txn.put(SYSTEM, b"s2", b"", 103)
+    txn.put(SYSTEM, b"s3", b"", 103)
+    txn.delete(SYSTEM, b"s1")
+    txn.revoke_lease(101)
+    txn.revoke_lease(102)
+    assert counts(stored.keyspace.leases)[:2] == [(0, 0), (1, 2)]
+    txn.rollback()
+    assert counts(stored.keyspace.leases) == kept
+    assert counts(stored.reload().leases) == kept
 
 
 def test_a_lease_is_stored_once() -> None:
     """Two records with one id are damage."""
     table = LeaseTable()
-    record = table.add(1, 1000, PLAIN, b"", 0).dump()
+    record = table.add(1, 1000, PLAIN, b"", 0, "").dump()
     with pytest.raises(Internal):
         table.load(record)

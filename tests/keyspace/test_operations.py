@@ -480,7 +480,6 @@ def test_rollback_takes_everything_back(stored) -> None:
     before = contents(stored.keyspace)
     txn = stored.keyspace.begin()
     txn.grant_lease(8, 1)
-    txn.set_lease_data(7, b"data")
     txn.put(USER, b"a", b"", 8)
     txn.put(USER, b"b", b"again", 7)
     txn.put(SYSTEM, b"new", b"", 7)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.api.connection import admit_follower
 from coordinator.api.http import Routes
 from coordinator.api.registry import Change, DomainApi, Live, Query, View
-from coordinator.api.tickets import TicketApi, check_session, name_ticket
+from coordinator.api.tickets import TicketApi, admit_ticket, check_session, name_ticket
 from coordinator.domains.elections import model
 from coordinator.domains.elections.commands import DOMAIN
 from coordinator.domains.elections.observing import serve_observe
@@ -64,7 +63,7 @@ def _list(view: View, request: ElectionList) -> ElectionListResult:
 
 TICKETS = TicketApi(model.QUEUES)
 OPERATIONS: dict[type[Any], Change | Query | Live] = {
-    ElectionCampaign: Change(_check_campaign, name_ticket, TICKETS.follow_wait, admit_follower),
+    ElectionCampaign: Change(_check_campaign, name_ticket, TICKETS.follow_wait, admit_ticket),
     ElectionProclaim: Change(_check_proclaim),
     ElectionResign: Change(_check_leader),
     ElectionCancel: Change(),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.api.connection import admit_follower
 from coordinator.api.http import Routes
 from coordinator.api.registry import Change, DomainApi, Live, Query, View
-from coordinator.api.tickets import TicketApi, check_session, name_ticket
+from coordinator.api.tickets import TicketApi, admit_ticket, check_session, name_ticket
 from coordinator.domains.locks import model
 from coordinator.domains.locks.commands import DOMAIN
 from coordinator_sdk import errors
@@ -43,7 +42,7 @@ def _list(view: View, request: LockList) -> LockListResult:
 
 TICKETS = TicketApi(model.QUEUES)
 OPERATIONS: dict[type[Any], Change | Query | Live] = {
-    LockAcquire: Change(check_session, name_ticket, TICKETS.follow_wait, admit_follower),
+    LockAcquire: Change(check_session, name_ticket, TICKETS.follow_wait, admit_ticket),
     LockRelease: Change(_check_release),
     LockCancel: Change(),
     LockForceRelease: Change(),

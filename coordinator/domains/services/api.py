@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordinator.api.holdings import admit_record
 from coordinator.api.http import Routes
 from coordinator.api.registry import (
     Caller,
@@ -139,7 +140,7 @@ def _list_ranges(request: ServiceList) -> list[KeyRange]:
 
 
 OPERATIONS: dict[type[Any], Change | Query | Live] = {
-    ServiceRegister: Change(_check_register, _name_instance),
+    ServiceRegister: Change(_check_register, _name_instance, instead=admit_record),
     ServiceDeregister: Change(),
     ServiceSetStatus: Change(_check_set_status),
     ServiceDiscover: Query(_discover, _check_discover, _discover_ranges),
