@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from typing import TYPE_CHECKING
 
 from .credentials import TLS
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from ._endpoints import Endpoint
 
 Stamp = tuple[tuple[int, int, int], ...]
+
+REPLACING_S = 2.0
+"""Replacing a certificate and its key takes less."""
 
 _UNKNOWN_ISSUER = frozenset((2, 18, 19, 20, 21))
 _NOT_YET_VALID, _EXPIRED, _REVOKED = 9, 10, 23
@@ -37,15 +41,20 @@ class Trust:
 
         Raises:
             InvalidRequest: A file can't be read, or is not what it should be.
+            ConnectFailed: It is not, but has just been written: others may follow, such as the key
+                of a new certificate. To be tried again.
         """
         if not endpoint.secure:
             return None
+        stamp: Stamp = ()
         try:
             stamp = self._read_stamp()
             if self._context is None or stamp != self._stamp:
                 self._context, self._stamp = self._made(), stamp
-        except InvalidRequest:
+        except InvalidRequest as error:
             if self._context is None:
+                if _is_fresh(stamp):
+                    raise ConnectFailed(error.message, endpoints=[endpoint.url]) from error
                 raise
         return self._context
 
@@ -87,6 +96,11 @@ class Trust:
                 why = "holds no certificate with its key in PEM, or the key has a password"
             path = os.fspath(tls.cert or "")
             raise InvalidRequest(f"tls.cert: {path!r} {why}", field="tls.cert") from None
+
+
+def _is_fresh(stamp: Stamp) -> bool:
+    """Whether a file has just been written."""
+    return any(abs(time.time() - changed_ns / 1e9) < REPLACING_S for changed_ns, _, _ in stamp)
 
 
 def explained(error: Exception, endpoint: Endpoint) -> tuple[Exception, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from pathlib import Path
@@ -121,6 +122,8 @@ async def test_a_file_that_is_wrong_is_named(authority: Authority) -> None:
     """A file that holds something else fails connect() by name; nothing is asked at a terminal."""
     cert, key = authority.issue("client")
     _, other_key = authority.issue("other")
+    for path in (cert, key, other_key, authority.ca):
+        os.utime(path, (1, 1))
     for tls, text in (
         (TLS(ca=key), "tls.ca: .* holds no certificate in PEM"),
         (TLS(cert=cert, key=cert), "tls.cert: .* holds no certificate with its key"),
@@ -150,6 +153,23 @@ async def test_renewed_files_are_read_at_the_next_connection(authority: Authorit
                 server.drop()
                 await client.kv.put("b")
                 assert client.endpoint.endswith(str(renewed.port))
+
+
+async def test_a_client_may_begin_amid_a_renewal(authority: Authority) -> None:
+    """A certificate whose new key is not written yet is tried again until it is."""
+    cert, key = authority.issue("client")
+    new_cert, new_key = authority.issue("later")
+    os.replace(new_cert, cert)
+    async with fake_server(context=authority.context("localhost", asks=True)) as server:
+        tls = TLS(ca=authority.ca, cert=cert, key=key)
+        client = Client(f"https://localhost:{server.port}", tls=tls, retry=FAST)
+        connecting = asyncio.ensure_future(client.connect())
+        while client._link.session.trouble is None:  # noqa: ASYNC110 - nobody tells us
+            await asyncio.sleep(0)
+        assert "does not belong to the private key" in str(client._link.session.trouble)
+        os.replace(new_key, key)
+        await connecting
+        await client.close()
 
 
 def test_the_context_is_made_once(authority: Authority) -> None:
