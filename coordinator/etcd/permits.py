@@ -14,6 +14,7 @@ from coordinator.api.connection import EXPIRY_LOOK_S
 from coordinator.api.identity import now_ms
 from coordinator.api.permits import authorize
 from coordinator.api.recheck import CONNECTION_STREAMS, EXPIRY_GRACE_S
+from coordinator.api.shares import Share
 from coordinator.etcd.status import (
     INVALID_TOKEN,
     PERMISSION_DENIED,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from coordinator.api.identity import Identity
     from coordinator.api.registry import Caller
+    from coordinator.api.shares import Shares
     from coordinator.etcd.calls import Call
     from coordinator.node.node import Node
     from coordinator.replica.requests import Outcome
@@ -125,6 +127,16 @@ class Judged(Protocol):
         """End: what its caller has shown proves nothing any more."""
 
 
+class _Kept:
+    """What is kept of an open stream."""
+
+    __slots__ = ("share", "timer")
+
+    def __init__(self, share: Share | None) -> None:
+        self.share = share
+        self.timer: asyncio.TimerHandle | None = None
+
+
 class Streams:
     """The open streams, and calls that wait: they are judged again when their rights may be gone.
 
@@ -136,12 +148,14 @@ class Streams:
     Args:
         node: The member.
         identity: Tells who has logged out.
+        shares: What each user has of streams.
     """
 
-    def __init__(self, node: Node, identity: Identity) -> None:
+    def __init__(self, node: Node, identity: Identity, shares: Shares) -> None:
         self._identity = identity
         self._node = node
-        self._open: dict[Judged, asyncio.TimerHandle | None] = {}
+        self._shares = shares
+        self._open: dict[Judged, _Kept] = {}
         self._waiting: deque[Judged] = deque()
         self._seen = self._state()
         node.on_tick.append(self.tick)
@@ -149,16 +163,34 @@ class Streams:
     def _state(self) -> tuple[int, int]:
         return self._node.machine.auth.revision, self._identity.logouts
 
-    def add(self, stream: Judged) -> None:
-        """A stream has begun."""
-        self._open[stream] = None
+    def add(self, stream: Judged, *, counts_itself: bool = False) -> None:
+        """A stream has begun.
+
+        Args:
+            stream: The stream.
+            counts_itself: Whether it counts what it has of its user's streams.
+
+        Raises:
+            Exhausted: Its user has too many.
+        """
+        share = None
+        if not counts_itself:
+            caller = stream.call.caller
+            share = Share(self._shares, self._shares.streams, caller)
+            share.check(caller)
+            share.hold(1)
+        self._open[stream] = _Kept(share)
         self._wind(stream)
 
     def remove(self, stream: Judged) -> None:
         """A stream has ended."""
-        timer = self._open.pop(stream, None)
-        if timer is not None:
-            timer.cancel()
+        kept = self._open.pop(stream, None)
+        if kept is None:
+            return
+        if kept.timer is not None:
+            kept.timer.cancel()
+        if kept.share is not None:
+            kept.share.hold(0)
 
     def tick(self) -> None:
         """Judge a bounded number of streams; to be called several times a second."""
@@ -190,19 +222,18 @@ class Streams:
 
     def _wind(self, stream: Judged) -> None:
         """See to it that it is judged once the time of its caller is up."""
-        timer = self._open.get(stream)
-        if timer is not None:
-            timer.cancel()
+        kept = self._open.get(stream)
+        if kept is None:
+            return
+        if kept.timer is not None:
+            kept.timer.cancel()
+            kept.timer = None
         caller = stream.call.caller
         until_ms = caller.expires_ms
-        if stream in self._open:
-            self._open[stream] = None
-            if until_ms and not caller.is_login:
-                left_s = max(0.0, (until_ms - now_ms()) / 1000) + EXPIRY_GRACE_S
-                loop = asyncio.get_running_loop()
-                self._open[stream] = loop.call_later(
-                    min(left_s, EXPIRY_LOOK_S), self._again, stream
-                )
+        if until_ms and not caller.is_login:
+            left_s = max(0.0, (until_ms - now_ms()) / 1000) + EXPIRY_GRACE_S
+            loop = asyncio.get_running_loop()
+            kept.timer = loop.call_later(min(left_s, EXPIRY_LOOK_S), self._again, stream)
 
 
 def _outlives_its_token(caller: Caller) -> bool:

@@ -150,11 +150,12 @@ class Recipe:
             The revision at which that was seen.
 
         Raises:
+            Exhausted: The user has too many streams; a call that waits is one.
             StatusError: The own key is gone.
         """
-        keeping = asyncio.ensure_future(self._keep(lease))
         waiting = _Waiting(self, self._call)
         self._streams.add(waiting)
+        keeping = asyncio.ensure_future(self._keep(lease))
         try:
             while True:
                 found = await self.read(

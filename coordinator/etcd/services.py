@@ -41,7 +41,7 @@ def services(
         identity: Lets users log in.
         shares: What each user takes.
     """
-    shared = Shared(node, Headers(node), limits, Streams(node, identity), shares)
+    shared = Shared(node, Headers(node), limits, Streams(node, identity, shares), shares)
     leases, elections = Leases(shared), Elections(shared)
     maintenance = Maintenance(shared, backups)
     unary: dict[str, Unary] = {}

@@ -62,7 +62,7 @@ class WatchStream:
         self._watchers: dict[int, Watcher] = {}
         self._ops: dict[int, Watch] = {}
         self._open = watches.open
-        self._open.add(self)
+        self._open.add(self, counts_itself=True)
         self._fragmented: set[int] = set()
         self._next_id = 0
 

@@ -19,7 +19,7 @@ from coordinator_sdk.protocol.frames import Failure
 from coordinator_sdk.protocol.kv import Cancel, Watch
 from tests.api.member import few, until
 from tests.api.users import KEYS, PASSWORD, Guarded, guarded
-from tests.etcd.client import connected
+from tests.etcd.client import Refused, connected
 
 WATCH = Watch(b"app/a")
 LEFT, RIGHT = Caller("left", "192.0.2.1:1"), Caller("right", "192.0.2.1:2")
@@ -197,4 +197,33 @@ async def test_watches_of_etcd(tmp_path: Path) -> None:
             assert room.total == 0
             talk.say(create_request={"key": b"app/a"})
             assert not (await talk.hear()).canceled
+        await until(lambda: room.total == 0)
+
+
+async def test_streams_and_waits_of_etcd(tmp_path: Path) -> None:
+    """Renewals, observations and waiting locks over gRPC count; a refused lock does not wait."""
+    async with guarded(tmp_path, limits=few(streams_per_user=2)) as house:
+        await house.add_user("hog", KEYS)
+        room = house.member.serving.shares.streams
+        async with connected(house.member.port) as grpc:
+            told = await grpc.call("/etcdserverpb.Auth/Authenticate", name="hog", password=PASSWORD)
+            token = ("token", told.token)
+            held = await grpc.call("/v3lockpb.Lock/Lock", token, name=b"app/lock")
+            await until(lambda: room.total == 0)
+            renewals = grpc.talk("/etcdserverpb.Lease/LeaseKeepAlive", token)
+            renewals.say(ID=1)
+            await renewals.hear()
+            observation = grpc.talk("/v3electionpb.Election/Observe", token)
+            observation.say(name=b"app/boss")
+            await until(lambda: room.total == 2)
+            late = grpc.talk("/etcdserverpb.Lease/LeaseKeepAlive", token)
+            for waits in (late.hear(), grpc.call("/v3lockpb.Lock/Lock", token, name=b"app/lock")):
+                with pytest.raises(Refused) as caught:
+                    await waits
+                assert caught.value.code == 8  # RESOURCE_EXHAUSTED
+            observation.reset()
+            await until(lambda: room.total == 1)
+            await grpc.call("/v3lockpb.Lock/Unlock", token, key=held.key)
+            again = await grpc.call("/v3lockpb.Lock/Lock", token, name=b"app/lock")
+            assert again.key != held.key
         await until(lambda: room.total == 0)
