@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 OWN_FILES: Final = 256
 """What the member opens besides: the log, the state, other members, those it refuses."""
+OWN_FILES_MIN: Final = 96
+"""What it cannot do without, the connections kept for this machine and for root included."""
 logger = logging.getLogger("coordinator")
 
 
@@ -25,7 +27,9 @@ def fit_connections(config: Config) -> Config:
         The settings with a ``max_connections`` that the process can keep.
     """
     allowed = _allow(config.max_connections + OWN_FILES)
-    most = max(1, allowed - OWN_FILES)
+    # Where there are few, half of them do for a member that is not busy, and clients get in.
+    own = min(OWN_FILES, max(OWN_FILES_MIN, allowed // 2))
+    most = max(1, allowed - own)
     if config.max_connections <= most:
         return config
     logger.warning(
