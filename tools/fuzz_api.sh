@@ -5,7 +5,8 @@
 #
 #   tools/fuzz_api.sh [examples per operation] [options of schemathesis ...]
 #
-# Left out are streams, which do not end, and what takes the member away from under the test.
+# Streams, which do not end, and what takes the member away from under the test are asked in the end,
+# through a proxy that ends them, each group of a member of its own.
 set -eu
 
 examples=${1:-100}
@@ -24,20 +25,30 @@ if [ "$(cat "$folder/venv/.made" 2>/dev/null)" != "$wanted" ]; then
     echo "$wanted" >"$folder/venv/.made"
 fi
 
-left_out='members_add members_remove members_update cluster_move_leader
-auth_enable auth_disable auth_init auth_logout maintenance_snapshot
+membership='members_add members_remove members_update cluster_move_leader'
+authentication='auth_enable auth_disable auth_init auth_logout'
+streams='maintenance_snapshot
 watch_create services_watch topics_subscribe elections_observe cluster_watch'
+secret='correct horse battery staple'
 
-data=$(mktemp -d)
-"$python" -m coordinator serve --data-dir "$data" --log-level warning \
-    --listen-client-urls "http://127.0.0.1:$port" \
-    --advertise-client-urls "http://127.0.0.1:$port" \
-    --listen-peer-urls "http://127.0.0.1:$peer_port" \
-    --initial-advertise-peer-urls "http://127.0.0.1:$peer_port" \
-    --initial-cluster "default=http://127.0.0.1:$peer_port" &
-member=$!
-trap 'kill $member; wait $member; rm -rf "$data"' EXIT
+folders=$(mktemp -d)
+members=''
+proxy=''
+trap 'kill $members $proxy; wait $members; rm -rf "$folders"' EXIT
 trap 'exit 1' INT TERM
+
+# start NAME PORT: a member whose port it makes that of what follows.
+start() {
+    port=$2
+    peer="http://127.0.0.1:$((port + 1))"
+    "$python" -m coordinator serve --data-dir "$folders/$1" --log-level warning \
+        --listen-client-urls "http://127.0.0.1:$port" \
+        --advertise-client-urls "http://127.0.0.1:$port" \
+        --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" \
+        --initial-cluster "default=$peer" &
+    members="$members $!"
+    ask /health '' >/dev/null
+}
 
 ask() {
     "$python" - "http://127.0.0.1:$port$1" "$2" <<'EOF'
@@ -58,10 +69,19 @@ else:
 EOF
 }
 
+log_in() {
+    ask /v1/auth/init "{\"password\": \"$secret\"}" >/dev/null
+    token=$(ask /v1/auth/login "{\"user\": \"root\", \"password\": \"$secret\"}")
+}
+
+# fuzz FLAG OPERATIONS OPTIONS...: with --exclude-operation-id all others, with --include-operation-id
+# those alone.
 fuzz() (
+    flag=$1 operations=$2
+    shift 2
     options=''
-    for one in $left_out; do
-        options="$options --exclude-operation-id $one"
+    for one in $operations; do
+        options="$options $flag $one"
     done
     # shellcheck disable=SC2086 # the options are words
     cd "$folder"  # It leaves files where it runs.
@@ -72,11 +92,30 @@ fuzz() (
         $options "$@"
 )
 
-secret='correct horse battery staple'
-ask /health '' >/dev/null
+start most "$port"
 echo 'fuzz-api: authentication off'
-fuzz "$@"
-ask /v1/auth/init "{\"password\": \"$secret\"}" >/dev/null
-token=$(ask /v1/auth/login "{\"user\": \"root\", \"password\": \"$secret\"}")
+fuzz --exclude-operation-id "$membership $authentication $streams" "$@"
+log_in
 echo 'fuzz-api: as root'
-fuzz --header "Authorization: Bearer $token" "$@"
+fuzz --exclude-operation-id "$membership $authentication $streams" \
+    --header "Authorization: Bearer $token" "$@"
+
+"$python" tools/fuzz_proxy.py "$((port + 8))" "$port" &
+proxy=$!
+port=$((port + 8))
+echo 'fuzz-api: streams'
+fuzz --include-operation-id "$streams" --header "Authorization: Bearer $token" "$@"
+kill "$proxy"
+proxy=''
+
+for group in "$authentication" "$membership"; do
+    start "of-$((port + 2))" "$((port + 2))"
+    log_in
+    "$python" tools/fuzz_proxy.py "$((port + 8))" "$port" &
+    proxy=$!
+    port=$((port + 8))
+    echo "fuzz-api: $group"
+    fuzz --include-operation-id "$group" --header "Authorization: Bearer $token" "$@"
+    kill "$proxy"
+    proxy=''
+done
