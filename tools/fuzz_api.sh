@@ -100,6 +100,9 @@ echo 'fuzz-api: as root'
 fuzz --exclude-operation-id "$membership $authentication $streams" \
     --header "Authorization: Bearer $token" "$@"
 
+# Options choose among those operations; with nothing left of a group schemathesis would fail.
+[ $# -eq 0 ] || exit 0
+
 "$python" tools/fuzz_proxy.py "$((port + 8))" "$port" &
 proxy=$!
 port=$((port + 8))

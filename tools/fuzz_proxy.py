@@ -1,9 +1,9 @@
-"""Stands between a member and a fuzzer that waits for the end of every answer: ends those of streams.
+"""Stands between a member and a fuzzer that waits for the end of answers: ends those of streams.
 
     python tools/fuzz_proxy.py PORT MEMBER_PORT
 
-An answer without a length ends after a short silence. 503 becomes 429: the fuzzer may take the quorum
-away, and a member that refuses then is right; what it looks for are failures.
+An answer without a length ends after a short silence. 503 becomes 429: the fuzzer may take the
+quorum away, and a member that refuses then is right; what it looks for are failures.
 """
 
 from __future__ import annotations
