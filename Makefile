@@ -108,6 +108,11 @@ ci: ## What the build server runs
 bench: $(DEV_STAMP) ## Measure: ARGS= CHECK=1 (exit 1 below a floor)
 	@$(BIN)/python -m tests.bench $(if $(CHECK),--check) $(ARGS)
 
+.PHONY: bench-peers
+bench-peers: $(DEV_STAMP) ## Measure etcd, Redis and ZooKeeper beside this: ARGS= CHECK=1 (exit 1 off a goal)
+	@sh tools/bench_peers.sh .data/bench-peers
+	@$(BIN)/python -m tests.bench.peers $(if $(CHECK),--check) $(ARGS)
+
 .PHONY: drill
 drill: $(DEV_STAMP) ## One timed scenario: NAME=powercut CHECK=1 ARGS=
 	@$(BIN)/python -m tests.drill $(NAME) $(if $(CHECK),--check) $(ARGS)

@@ -9,25 +9,17 @@ from contextlib import AsyncExitStack
 from statistics import median
 
 from coordinator_sdk import Client
+from tests.bench.load import CALLERS, SECONDS, VALUE, key
 from tests.bench.measure import Figures, closed_loop, latencies, percentile
 
-SECONDS = 3.0
-VALUE = b"v" * 256
-KEYS = 10_000
-CALLERS = 64
-
 Workload = Callable[[str], Awaitable[Figures]]
-
-
-def _key(number: int) -> bytes:
-    return b"bench/%08d" % (number * 7919 % KEYS)
 
 
 async def put_c1(url: str) -> Figures:
     """One caller writes."""
     async with Client(url) as client:
         rate, taken = await closed_loop(
-            lambda number: client.kv.put(_key(number), VALUE), callers=1, seconds=SECONDS
+            lambda number: client.kv.put(key(number), VALUE), callers=1, seconds=SECONDS
         )
     return {"puts_per_s": rate, **latencies(taken)}
 
@@ -36,7 +28,7 @@ async def put_c64(url: str) -> Figures:
     """64 callers write."""
     async with Client(url) as client:
         rate, taken = await closed_loop(
-            lambda number: client.kv.put(_key(number), VALUE), callers=CALLERS, seconds=SECONDS
+            lambda number: client.kv.put(key(number), VALUE), callers=CALLERS, seconds=SECONDS
         )
     return {"puts_per_s": rate, **latencies(taken)}
 
@@ -44,9 +36,9 @@ async def put_c64(url: str) -> Figures:
 async def get_c1(url: str) -> Figures:
     """One caller reads, linearizably."""
     async with Client(url) as client:
-        await client.kv.put(_key(0), VALUE)
+        await client.kv.put(key(0), VALUE)
         rate, taken = await closed_loop(
-            lambda number: client.kv.get(_key(0)), callers=1, seconds=SECONDS
+            lambda number: client.kv.get(key(0)), callers=1, seconds=SECONDS
         )
     return {"gets_per_s": rate, **latencies(taken)}
 
@@ -55,9 +47,9 @@ async def get_c64(url: str) -> Figures:
     """64 callers read, linearizably."""
     async with Client(url) as client:
         for number in range(1000):
-            await client.kv.put(_key(number), VALUE)
+            await client.kv.put(key(number), VALUE)
         rate, taken = await closed_loop(
-            lambda number: client.kv.get(_key(number % 1000)), callers=CALLERS, seconds=SECONDS
+            lambda number: client.kv.get(key(number % 1000)), callers=CALLERS, seconds=SECONDS
         )
     return {"gets_per_s": rate, **latencies(taken)}
 
