@@ -11,6 +11,7 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from coordinator.api.holdings import check_lease
 from coordinator.api.permits import authorize
 from coordinator.etcd.permits import execute, propose
 from coordinator.etcd.status import SESSION_EXPIRED, told
@@ -68,6 +69,7 @@ class Recipe:
 
     def __init__(self, shared: Shared, call: Call, name: bytes) -> None:
         self._node = shared.node
+        self._limits = shared.limits
         self._streams = shared.streams
         self._call = call
         self.prefix = name + b"/"
@@ -110,10 +112,11 @@ class Recipe:
         """Give the lease, or a new one if there is none.
 
         Raises:
-            CoordinatorError: It cannot be granted.
+            CoordinatorError: It cannot be granted; the user has too many leases, for one.
         """
         if lease:
             return lease
+        check_lease(self._node, self._call.caller, self._limits)
         body = LeaseGrant(SESSION_TTL_S * 1000, secrets.randbits(62) + 1)
         return int((await execute(self._node, self._call.caller, body)).result.lease)
 

@@ -65,6 +65,10 @@ async def test_leases(house: Guarded) -> None:
             with pytest.raises(Refused) as caught:
                 await grpc.call(grant, ("token", told.token), TTL=60)
             assert caught.value.code == 8  # RESOURCE_EXHAUSTED
+            for path in ("/v3lockpb.Lock/Lock", "/v3electionpb.Election/Campaign"):
+                with pytest.raises(Refused) as caught:  # A call without a lease takes one.
+                    await grpc.call(path, ("token", told.token), name=b"app/lock")
+                assert caught.value.code == 8
         for _ in range(2):
             assert await limit_of(other, GRANT) == ""
         await hog.call(LeaseRevoke(lease))
