@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator.api.gate import is_this_machine
 from coordinator.api.registry import Caller
 from coordinator.api.shares import Share, Shares
+from coordinator.credentials.limiter import network_of
 from coordinator_sdk.errors import Exhausted
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Place:
 
     Args:
         census: Gives the places.
-        address: The host at the other end.
+        address: What counts as the address of the other end, as `network_of` tells.
         transport: The connection; it is aborted if it has to make way.
         seat: What it takes of its user's connections.
 
@@ -109,8 +110,9 @@ class Census:
     def admit(self, address: str, transport: Any) -> Place | None:
         """Count a new connection; None if there are too many already."""
         limits = self._limits
+        is_near, address = is_this_machine(address), network_of(address)
         count, of_address = len(self._places), self._by_address.get(address, 0)
-        if is_this_machine(address):
+        if is_near:
             is_free = count < limits.connections + limits.connections_reserve
         else:
             is_free = count < limits.connections and of_address < limits.connections_per_address

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from coordinator.api.gate import is_this_machine
 from coordinator.api.identity import address_of
+from coordinator.credentials.limiter import network_of
 from coordinator.keyspace.deciding import roles_of
 from coordinator_sdk.errors import Exhausted
 from coordinator_sdk.protocol.auth import ROOT
@@ -217,7 +218,7 @@ class Shares:
         """Tell whom what a caller takes is counted for."""
         if caller.actor:
             return "user", caller.actor
-        return "address", address_of(caller.origin)
+        return "address", network_of(address_of(caller.origin))
 
     def is_favoured(self, caller: Caller) -> bool:
         """Tell whether a caller may take from the reserves."""

@@ -147,6 +147,8 @@ def _digest(name: str, key: bytes, size: int) -> bytes:
 
 def network_of(address: str) -> str:
     """Give what counts as one address: of IPv6 a /64, which is what one machine may have."""
+    if ":" not in address:
+        return address
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -80,6 +80,20 @@ def test_caps_by_address() -> None:
     assert (made.connections, made.refused) == (4, 3)
 
 
+def test_one_machine_has_many_addresses() -> None:
+    """Of IPv6 a /64 counts as one address: whoever has one has all of its addresses."""
+    made = census(enabled=False, connections=9, connections_per_address=2)
+    found = [made.admit(f"2001:db8::{number}", Line()) for number in range(4)]
+    assert [one is not None for one in found] == [True, True, False, False]
+    other = made.admit("2001:db8:0:1::1", Line())
+    assert other is not None
+    assert made.shares.connections.count(("address", "2001:db8::/64")) == 2
+    for one in found[:2]:
+        assert one is not None
+        one.leave()
+    assert made.admit("2001:db8::9", Line()) is not None
+
+
 def test_root_gets_in_beyond_the_cap() -> None:
     """Beyond the cap, whoever proves to be root stays, and nobody else gets anything."""
     made = census(connections=1, connections_reserve=0, connections_for_root=2)
