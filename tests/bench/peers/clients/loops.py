@@ -114,11 +114,11 @@ def lock_handover(
     async def measured(port: int, seconds: float) -> Figures:
         gaps: list[float] = []
         released_at = 0.0
-        standing = 0
-        ready = asyncio.Event()
+        standing = finished = 0
+        ready, granted = asyncio.Event(), asyncio.Event()
 
         async def waiter(client: Asked) -> None:
-            nonlocal released_at, standing
+            nonlocal released_at, standing, finished
             lock = client.lock()
             for _ in range(rounds):
                 standing += 1
@@ -127,10 +127,16 @@ def lock_handover(
                 await lock.acquire()
                 if released_at:
                     gaps.append(clock() - released_at)
+                granted.set()
                 await ready.wait()
                 await asyncio.sleep(0.002)
+                granted.clear()
                 released_at = clock()
                 await lock.release()
+                # Where there is no queue, whoever gives it back would take it again at once.
+                if finished < waiters - 1:
+                    await granted.wait()
+            finished += 1
 
         async with AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(opening(port)) for _ in range(waiters)]
