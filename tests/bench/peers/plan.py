@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 TITLES = {
     "etcd": "etcd, aetcd",
+    "etcd/own": "etcd, aetcd's own `Lock`",
     "redis": "Redis, redis-py",
     "redis/pipelined": "Redis, redis-py, pipelined by hand",
     "redis/impatient": "Redis, redis-py, asking every 10 ms",
@@ -50,21 +51,21 @@ COMPARED: dict[str, Compared] = {
         "lock acquire and release, one caller",
         "pairs_per_s",
         "pairs/s",
-        ("etcd", "redis", "zookeeper"),
+        ("etcd", "etcd/own", "redis", "zookeeper"),
         "lock_uncontended",
     ),
     "lock_handover": Compared(
         "lock hand-over to the next of 10 waiters",
         "p50_ms",
         "ms p50",
-        ("etcd", "redis", "redis/impatient", "zookeeper"),
+        ("etcd", "etcd/own", "redis", "redis/impatient", "zookeeper"),
         "lock_handover",
     ),
     "lock_closed": Compared(
         "10 clients looping on one lock",
         "handovers_per_s",
         "hand-overs/s",
-        ("etcd", "redis", "redis/impatient", "zookeeper"),
+        ("etcd", "etcd/own", "redis", "redis/impatient", "zookeeper"),
         "lock_closed",
     ),
     "fanout": Compared(

@@ -1,7 +1,7 @@
 """etcd through aetcd. Locks are those of etcd's lock service: queued, fair, fenced by a revision.
 
-aetcd's `Lock` would be another choice; its waiters all wake up at every release and are served in
-no order, and each attempt leaves a lease behind, so etcd's service does more for etcd here.
+`Own` has aetcd's own `Lock`: its waiters all wake up at every release and are served in no order,
+and each attempt leaves a lease behind.
 """
 
 from __future__ import annotations
@@ -116,6 +116,24 @@ class Client:
         return json.loads(b"[" + b",".join([each.value for each in found]) + b"]")
 
 
+class OwnLock:
+    """aetcd's lock, without a limit to waiting."""
+
+    def __init__(self, client: aetcd.Client) -> None:
+        self._lock = client.lock(b"bench/own")
+        self.release = self._lock.release
+
+    async def acquire(self) -> None:
+        await self._lock.acquire(timeout=None)
+
+
+class Own(Client):
+    """Locks as aetcd offers them by itself."""
+
+    def lock(self) -> OwnLock:
+        return OwnLock(self._client)
+
+
 async def fanout(
     port: int, seconds: float, connections: int = 10, watches: int = 100, writes: int = 100
 ) -> Figures:
@@ -151,6 +169,9 @@ MEASURED = {
     "lock_uncontended": loops.lock_uncontended(Client),
     "lock_handover": loops.lock_handover(Client),
     "lock_closed": loops.lock_closed(Client),
+    "lock_uncontended/own": loops.lock_uncontended(Own),
+    "lock_handover/own": loops.lock_handover(Own),
+    "lock_closed/own": loops.lock_closed(Own),
     "fanout": fanout,
     "list_1000": loops.list_1000(Client),
     "pubsub": loops.pubsub(Client),
