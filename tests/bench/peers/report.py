@@ -70,6 +70,8 @@ def page_part(report: dict[str, Any], goals: dict[str, Any]) -> str:
     machine, workloads = report["machine"], report["workloads"].values()
     times = sorted(result["taken_at"] for result in workloads)
     rounds = sorted({len(result["runs"]["ours"]) for result in workloads})
+    seconds = sorted({result["seconds"] for result in workloads})
+    spans = " to ".join(f"{one:g}" for one in dict.fromkeys((seconds[0], seconds[-1])))
     syncs = sorted(result["disk"]["p50_ms"] for result in workloads)
     others = max(
         figures["other_cpu_percent"]
@@ -85,8 +87,8 @@ def page_part(report: dict[str, Any], goals: dict[str, Any]) -> str:
         f"Taken {times[0]} to {times[-1]} on {machine['cores']} cores of {machine['cpu']}, "
         f"{machine['memory_gb']} GB, {machine['system']}, {machine['filesystem']}, "
         f"{machine['python']}; {' to '.join(map(str, rounds))} rounds of ours and each peer in "
-        f"turn, medians. A write of 2.3 kB with fdatasync took {syncs[0]:.2f} to {syncs[-1]:.2f} "
-        f"ms (p50) before each workload; other programs took {others:.0f} % of one core at most. "
+        f"turn, medians, rates over {spans} s. A write of 2.3 kB with fdatasync took "
+        f"{syncs[0]:.2f} to {syncs[-1]:.2f} ms (p50) before each workload; other programs took {others:.0f} % of one core at most. "
         f"{versions}. A ratio above 1 is good for rates, below 1 for times."
     )
     return "\n".join([BEGIN, "", facts, "", *table(report, goals), "", *left_out(report), "", END])

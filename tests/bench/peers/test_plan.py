@@ -29,6 +29,7 @@ def result(name: str, ours: float, theirs: float, contestant: str) -> dict[str, 
     return {
         "taken_at": "2026-01-01T00:00:00Z",
         "disk": {"p50_ms": 0.1},
+        "seconds": 2.0,
         "medians": figures,
         "runs": {one: [values] for one, values in figures.items()},
         "ratios": {contestant: {"median": ours / theirs, "rounds": [1.5, ours / theirs]}},
