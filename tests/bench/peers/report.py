@@ -88,7 +88,8 @@ def page_part(report: dict[str, Any], goals: dict[str, Any]) -> str:
         f"{machine['memory_gb']} GB, {machine['system']}, {machine['filesystem']}, "
         f"{machine['python']}; {' to '.join(map(str, rounds))} rounds of ours and each peer in "
         f"turn, medians, rates over {spans} s. A write of 2.3 kB with fdatasync took "
-        f"{syncs[0]:.2f} to {syncs[-1]:.2f} ms (p50) before each workload; other programs took {others:.0f} % of one core at most. "
+        f"{syncs[0]:.2f} to {syncs[-1]:.2f} ms (p50) before each workload; "
+        f"other programs took {others:.0f} % of one core at most. "
         f"{versions}. A ratio above 1 is good for rates, below 1 for times."
     )
     return "\n".join([BEGIN, "", facts, "", *table(report, goals), "", *left_out(report), "", END])
