@@ -97,6 +97,8 @@ class Census:
         self._limits = limits
         self.shares = shares
         self.refused = 0
+        self._reading = 0
+        """Those refused that may still read why."""
         self._by_address: dict[str, int] = {}
         self._places: set[Place] = set()
         self._unproved: dict[Place, None] = {}
@@ -126,6 +128,17 @@ class Census:
         if not is_free:
             self._unproved[place] = None
         return place
+
+    def may_read(self) -> bool:
+        """Whether one that was refused may stay to read why; `has_read` tells that it is gone."""
+        if self._reading >= self._limits.refusals:
+            return False
+        self._reading += 1
+        return True
+
+    def has_read(self) -> None:
+        """One that was refused is gone."""
+        self._reading -= 1
 
     def _make_room(self, address: str) -> bool:
         """Make room for one who may be root, if there is any left for that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 
 from coordinator.config import Config
@@ -19,6 +20,8 @@ class Limits:
         connections_reserve: More of them, for clients on this machine.
         connections_per_address: Open connections of one address that is not this machine.
         connections_for_root: More of them, for root; only with authentication.
+        handshakes: Those that have not agreed on TLS yet, and are no connections yet.
+        refusals: Those that there is no room for, and that may take a moment to read so.
         connections_per_user: Open connections on which one user has shown who it is.
         in_flight: Requests of one connection without an answer; more wait.
         streams_per_connection: Watches, subscriptions and the like of one connection.
@@ -53,6 +56,8 @@ class Limits:
     connections_reserve: int = 16
     connections_for_root: int = 16
     connections_per_address: int = 5_000
+    handshakes: int = 1024
+    refusals: int = 256
     connections_per_user: int = 5_000
     in_flight: int = 1024
     streams_per_connection: int = 10_000
@@ -91,7 +96,10 @@ class Limits:
 
 
 def limits_of(config: Config) -> Limits:
-    """Take the limits that are settings from the configuration."""
+    """Take the limits that are settings from the configuration, and those of the process."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        files = 1 << 20
     return Limits(
         request_bytes=config.max_request_bytes,
         txn_ops=config.max_txn_ops,
@@ -99,6 +107,8 @@ def limits_of(config: Config) -> Limits:
         connections_per_address=config.max_connections_per_address,
         connections_per_user=config.max_connections_per_user or max(1, config.max_connections // 2),
         in_flight=config.max_in_flight,
+        handshakes=min(1024, max(16, files // 16)),
+        refusals=min(256, max(8, files // 32)),
         streams_per_connection=config.max_streams_per_connection,
         streams=config.max_streams,
         streams_per_user=config.max_streams_per_user,

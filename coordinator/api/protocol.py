@@ -54,6 +54,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._address = ""
         self._place: Place | None = None
         self._is_refused = False
+        self._is_reading = False
         self._is_amid = False
         self._in_headers = False
         self._begun = 0
@@ -80,6 +81,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._address = self.client[0]
         self._place = self._serving.census.admit(self._address, transport)
         if self._place is None:
+            self._is_reading = self._serving.census.may_read()
+            if not self._is_reading:
+                transport.abort()  # Each that stays keeps a file open.
+                return
             self._refuse(Exhausted("too many connections", limit="connections"))
             return
         self.app_state["place"] = self._place
@@ -94,6 +99,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._stall.cancel()
         if self._place is not None:
             self._place.leave()
+        if self._is_reading:
+            self._is_reading = False
+            self._serving.census.has_read()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:

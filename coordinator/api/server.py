@@ -159,6 +159,7 @@ class Server(uvicorn.Server):
             credentials,
             make,
             handshake_s=self._serving.limits.header_s,
+            pending_max=self._serving.limits.handshakes,
             backlog=BACKLOG,
             plain=raw_answer(InvalidRequest("this address speaks TLS: use https"), 400),
             refuse=lambda reason: raw_answer(PermissionDenied(reason), 403),

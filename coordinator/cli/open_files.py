@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from coordinator.config import Config
 
-OWN_FILES: Final = 256
-"""What the member opens besides: the log, the state, other members, those it refuses."""
+OWN_FILES: Final = 1536
+"""What the member opens besides: the log, the state, other members; and those who are not admitted,
+or not yet, as `coordinator.api.limits.limits_of` bounds them."""
 OWN_FILES_MIN: Final = 96
 """What it cannot do without, the connections kept for this machine and for root included."""
 logger = logging.getLogger("coordinator")

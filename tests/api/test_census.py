@@ -20,7 +20,7 @@ from coordinator_sdk.errors import CoordinatorError, Exhausted
 from coordinator_sdk.protocol.auth import Login
 from coordinator_sdk.protocol.frames import Failure
 from coordinator_sdk.protocol.kv import Range
-from tests.api.member import few, until
+from tests.api.member import few, running, until
 from tests.api.users import KEYS, PASSWORD, guarded
 from tests.etcd.client import Refused, connected
 
@@ -177,6 +177,23 @@ async def crowded(folder: Path, *users: str) -> Any:
         async with house.member.raw(), house.member.raw():
             await until(lambda: census.connections == 2)
             yield house, tokens
+
+
+@pytest.mark.usefixtures("from_afar")
+async def test_few_stay_to_read_why(tmp_path: Path) -> None:
+    """Of those who are refused only some may take their time: each keeps a file open meanwhile."""
+    async with running(tmp_path, limits=few(connections=0, refusals=2)) as member:
+        census = member.serving.census
+        async with member.raw() as first, member.raw() as second:
+            for raw in (first, second):
+                assert (await raw.answer("GET")).status == 429
+            async with member.raw() as third:
+                with contextlib.suppress(ConnectionError):
+                    assert await third.reader.read() == b""
+        await until(lambda: census._reading == 0)
+        assert census.refused == 3
+        async with member.raw() as late:
+            assert (await late.answer("GET")).status == 429
 
 
 @pytest.mark.usefixtures("from_afar")

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from coordinator_sdk import Client, CoordinatorError, Password
+from coordinator_sdk._ports import free_port
 from coordinator_sdk.testing import CoordinatorProcess
 
 FILES = 256
 CROWD = 1000
+HALF = b"GET / HTTP/1.1\r\nhost: loc"
 LIMITED = """
 import resource, runpy, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2)
@@ -58,13 +60,30 @@ async def test_root_gets_in_past_a_crowd(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
+async def test_who_begins_no_tls_takes_few_files(tmp_path: Path) -> None:
+    """Whoever connects to a TLS port and says nothing takes a part of the open files, not all: a
+    client is served meanwhile on the other port, and makes as many connections as it likes."""
+    port = free_port()
+    member = CoordinatorProcess(tmp_path / "data")
+    member.command = [sys.executable, "-c", LIMITED, str(FILES), "serve"]
+    both = f"{member.url},https://127.0.0.1:{port}"
+    member.options += ["--listen-client-urls", both, "--auto-tls"]
+    with member:
+        async with crowd(port, 2 * FILES + 100, says=b""):
+            for number in range(5):
+                async with Client(member.url) as client:
+                    await client.kv.put("a", str(number))
+        assert "Too many open files" not in member.output()
+
+
 @contextlib.asynccontextmanager
-async def crowd(port: int) -> AsyncIterator[None]:
-    """Connect so often; every other connection sends half of a request, and none of them reads."""
+async def crowd(port: int, size: int = CROWD, says: bytes = HALF) -> AsyncIterator[None]:
+    """Connect so often; every other connection says something, and none of them reads."""
     async with contextlib.AsyncExitStack() as stack:
-        for number in range(CROWD):
+        for number in range(size):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             stack.callback(writer.close)
             if number % 2:
-                writer.write(b"GET / HTTP/1.1\r\nhost: loc")
+                writer.write(says)
         yield

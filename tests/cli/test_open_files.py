@@ -29,10 +29,10 @@ class Limit:
 @pytest.mark.parametrize(
     ("soft", "hard", "soft_then", "connections"),
     [
-        (1024, 4096, 2000 + OWN_FILES, 2000),
+        (1024, 9000, 2000 + OWN_FILES, 2000),
         (1024, resource.RLIM_INFINITY, 2000 + OWN_FILES, 2000),
         (9000, 9000, 9000, 2000),
-        (1024, 1024, 1024, 1024 - OWN_FILES),
+        (1024, 1024, 1024, 512),
         (256, 256, 256, 128),
         (64, 64, 64, 1),
     ],
