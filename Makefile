@@ -60,9 +60,10 @@ dashboard: $(RUN_STAMP) ## Build the dashboard that the server shows at /
 
 # ---------------------------------------------------------------- checking it
 
+# What `make check` looks at, the shape of the project, is not looked at again.
 .PHONY: test
 test: $(DEV_STAMP) dashboard-if-possible ## Tests without the slow ones: ARGS="-k lease"
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" --ignore=tests/shape $(ARGS)
 
 # MARK=slow leaves out what `make test` has run already (.ci/run does both).
 .PHONY: test-full

@@ -57,6 +57,7 @@ def run(folder: Path, name: str, text: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_without_a_server_the_error_says_what_to_do(repository: Path, tmp_path: Path) -> None:
     """With no server, the quick start names the URL it tried and how to start one."""
     if is_taken():
@@ -118,7 +119,9 @@ def port_of(url: str) -> int:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("name", CLUSTERS)
+@pytest.mark.parametrize(
+    "name", ["static.sh", pytest.param("discovery.sh", marks=pytest.mark.slow)]
+)
 def test_three_members_form_a_cluster(
     name: str, server: CoordinatorProcess, repository: Path, tmp_path: Path
 ) -> None:

@@ -195,6 +195,7 @@ def test_waiters_are_served_in_order(ctl: Ctl) -> None:
     assert second.stdout == "mine now\n"
 
 
+@pytest.mark.slow
 def test_waiting_has_an_end(ctl: Ctl) -> None:
     """lock --timeout gives up, and a waiter that is interrupted leaves the queue."""
     first = ctl.start("lock", "taken")
@@ -260,6 +261,7 @@ def test_a_lock_may_be_called_like_a_command(ctl: Ctl) -> None:
     assert "lock --name ls" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_stops_when_nobody_renews_the_lock() -> None:
     """When the coordinator hangs, the command is stopped before the lock could be granted anew."""
     with running() as own:
@@ -387,6 +389,7 @@ def test_members_are_listed(ctl: Ctl) -> None:
     assert members[0]["ID"] == int(line[0], 16)
 
 
+@pytest.mark.slow
 def test_without_a_server_the_error_says_what_to_do() -> None:
     """With nobody listening, one line names the address and how to start a coordinator."""
     nowhere = Ctl(f"127.0.0.1:{free_port()}")
@@ -410,6 +413,7 @@ def test_a_reader_that_goes_is_no_error(ctl: Ctl) -> None:
     assert (done.stdout, done.stderr) == (b"p", b"")
 
 
+@pytest.mark.slow
 def test_members_come_and_go(ctl: Ctl) -> None:
     """member add tells how to start the new one; update, promote and remove tell what was done."""
     url, other = (f"http://127.0.0.1:{free_port()}" for _ in range(2))

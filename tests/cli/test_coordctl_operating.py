@@ -50,6 +50,7 @@ def test_answers_have_fields(ctl: Ctl) -> None:
     assert '"Value" : "x\\"y"' in told
 
 
+@pytest.mark.slow
 def test_members_are_boxed(ctl: Ctl) -> None:
     """-w table draws a box around members and endpoints."""
     for command in (("member", "list"), ("endpoint", "status"), ("endpoint", "hashkv")):
@@ -58,6 +59,7 @@ def test_members_are_boxed(ctl: Ctl) -> None:
         assert len(titles) == len(rule)
 
 
+@pytest.mark.slow
 def test_history_is_compacted_and_alarms_are_told(ctl: Ctl) -> None:
     """compaction forgets history; there are no alarms; every member's hash is told."""
     revision = json.loads(ctl.ok("put", "old", "1", "-w", "json"))["header"]["revision"]
@@ -71,6 +73,7 @@ def test_history_is_compacted_and_alarms_are_told(ctl: Ctl) -> None:
     assert ctl.ok("defrag").startswith("Finished defragmenting etcd member[")
 
 
+@pytest.mark.slow
 def test_listings_look_back(ctl: Ctl) -> None:
     """at runs a listing as of a revision; what cannot look back is refused."""
     revision = json.loads(ctl.ok("put", "then", "1", "-w", "json"))["header"]["revision"]
@@ -84,6 +87,7 @@ def test_listings_look_back(ctl: Ctl) -> None:
     assert "at: only get" in done.stderr
 
 
+@pytest.mark.slow
 def test_keys_are_mirrored(ctl: Ctl) -> None:
     """make-mirror copies what there is and then every change, under another prefix."""
     ctl.ok("put", "from/a", "1")
@@ -96,6 +100,7 @@ def test_keys_are_mirrored(ctl: Ctl) -> None:
     assert mirror.interrupt() == -signal.SIGINT
 
 
+@pytest.mark.slow
 def test_a_load_is_judged(ctl: Ctl) -> None:
     """check perf writes at a rate, judges it and leaves nothing behind."""
     found = json.loads(ctl.run("check", "perf", "--duration=1", "-w", "json").stdout)
@@ -105,6 +110,7 @@ def test_a_load_is_judged(ctl: Ctl) -> None:
     assert "none of s, m, l, xl" in ctl.run("check", "perf", "--load=huge").stderr
 
 
+@pytest.mark.slow
 def test_a_cluster_is_examined(ctl: Ctl) -> None:
     """doctor looks at every member; an unreachable one is a failure with advice."""
     found = json.loads(ctl.ok("doctor", "-w", "json"))
@@ -122,6 +128,7 @@ def test_members_are_looked_at_again_and_again(ctl: Ctl) -> None:
     assert told.count("leader") == 2
 
 
+@pytest.mark.slow
 def test_instances_are_drained_by_others(ctl: Ctl) -> None:
     """service maintenance and drain set the status of an instance somebody else registered."""
     registered = ctl.start("service", "register", "shop", "10.0.0.1:80", "--instance=one")

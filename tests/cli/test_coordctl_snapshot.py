@@ -160,6 +160,7 @@ def test_damage_is_refused(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_members_are_restored_from_one_file(ctl: Ctl, backup: Path, tmp_path: Path) -> None:
     """Members restored with the same --initial-cluster belong to one new cluster."""
     cluster = "a=http://10.0.0.1:2380,b=http://10.0.0.2:2380"

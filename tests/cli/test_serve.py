@@ -203,6 +203,7 @@ def test_port_in_use(tmp_path: Path) -> None:
 
 
 @process
+@pytest.mark.slow
 def test_data_directory_in_use(tmp_path: Path) -> None:
     """A second process on a data directory is refused in one line."""
     with served(tmp_path / "data", free_port()) as one:
@@ -215,6 +216,7 @@ def test_data_directory_in_use(tmp_path: Path) -> None:
 
 
 @process
+@pytest.mark.slow
 def test_second_signal_ends_at_once(tmp_path: Path) -> None:
     """A second signal ends the process without further ado."""
     with served(tmp_path / "data", free_port()) as one:
@@ -231,6 +233,7 @@ def test_second_signal_ends_at_once(tmp_path: Path) -> None:
 
 
 @process
+@pytest.mark.slow
 def test_two_addresses(tmp_path: Path) -> None:
     """A member listens on every address of the list."""
     first, second = free_port(), free_port()

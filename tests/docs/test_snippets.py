@@ -136,6 +136,7 @@ def test_watch(repository: Path, tmp_path: Path, environment: dict[str, str]) ->
     ]
 
 
+@pytest.mark.slow
 def test_testing(repository: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """The tests on the page about testing pass against the server they start."""
     names = files_of(repository / "docs/howto/testing.md", tmp_path)

@@ -17,6 +17,7 @@ from tests.cli.ctl import Ctl, until
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
 
+@pytest.mark.slow
 def test_three_members_with_one_log_view(repository: Path, tmp_path: Path) -> None:
     """It starts three members, says when they are ready and how to use them, shows the log of
     each with its name in front, shows that one was killed, and stops all on SIGINT."""

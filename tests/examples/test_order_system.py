@@ -167,6 +167,7 @@ async def test_every_order_is_settled_exactly_once(demo: Demo, client: Client) -
     assert len({by for _, by in workers_by_token}) >= 2
 
 
+@pytest.mark.slow
 async def test_another_scheduler_takes_over(demo: Demo, client: Client) -> None:
     """When the leader's process is killed, the other one leads with a higher token."""
 
@@ -189,6 +190,7 @@ async def test_another_scheduler_takes_over(demo: Demo, client: Client) -> None:
     assert news["by"] == new.value.decode()
 
 
+@pytest.mark.slow
 async def test_a_killed_instance_disappears(demo: Demo, client: Client) -> None:
     """An instance whose process is killed is not found any more; the other takes orders."""
     both = await instances(demo, client, 2)
@@ -251,6 +253,7 @@ async def test_it_ends_cleanly(repository: Path, tmp_path: Path) -> None:
     assert demo.output.endswith("all parts have ended\n")
 
 
+@pytest.mark.slow
 def test_it_ends_when_its_time_is_up(
     server: CoordinatorProcess, repository: Path, tmp_path: Path
 ) -> None:
@@ -263,6 +266,7 @@ def test_it_ends_when_its_time_is_up(
     assert "all parts have ended" in demo.output
 
 
+@pytest.mark.slow
 def test_without_a_coordinator_it_says_what_to_do(repository: Path, tmp_path: Path) -> None:
     """With nobody listening the demo starts nothing and says how to start a coordinator."""
     address = f"http://127.0.0.1:{free_port()}"

@@ -109,6 +109,7 @@ async def ends(client: Client, key: str) -> None:
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 async def test_a_function_may_give_the_tokens(server: CoordinatorProcess, root: Client) -> None:
     """Tokens of elsewhere, fetched again before they expire, keep a lock and a watch as well."""
     await make(root, "bot", SECRET)
@@ -154,6 +155,7 @@ async def test_a_changed_password_ends_what_rested_on_it(
         await client.kv.put("eve/k")
 
 
+@pytest.mark.slow
 async def test_api_keys_expire_and_are_revoked(server: CoordinatorProcess, root: Client) -> None:
     """A key works until its time is over or it is revoked; then open watches end."""
     await make(root, "key")

@@ -28,6 +28,7 @@ def test_a_server_runs_for_the_length_of_a_body() -> None:
         pass
 
 
+@pytest.mark.slow
 async def test_data_outlives_the_process(tmp_path: Path) -> None:
     """A server that is killed and started again has kept what it acknowledged."""
     with CoordinatorProcess(tmp_path / "data") as server:
@@ -41,6 +42,7 @@ async def test_data_outlives_the_process(tmp_path: Path) -> None:
                 assert [(await anext(watch)).value for _ in range(2)] == [b"before", b"after"]
 
 
+@pytest.mark.slow
 async def test_a_holder_is_told_by_a_real_server(tmp_path: Path) -> None:
     """A holder whose lock an operator takes away is told at once."""
     with running(tmp_path / "data") as server:

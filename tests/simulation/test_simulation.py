@@ -27,6 +27,7 @@ def test_smoke_covers_every_size():
     assert {size_of(seed) for seed in SMOKE_SEEDS} == {1, 3, 5}
 
 
+@pytest.mark.slow
 def test_seed_is_reproducible():
     """A seed gives the same run, to the last bit, whatever the hash seed of the process is."""
     outputs = [
@@ -43,6 +44,7 @@ def test_seed_is_reproducible():
     assert "seed 3: ok" in outputs[0]
 
 
+@pytest.mark.slow
 def test_seeds_differ():
     """Two seeds give two different runs."""
     assert simulate(14).digest != simulate(31).digest
