@@ -213,6 +213,7 @@ def test_a_member_that_serves_everybody_says_so(browser: Browser) -> None:
         tab.open()
         banner = tab.page.get_by_role("region", name="Unguarded")
         expect(banner).to_be_visible()
+        expect(tab.page.get_by_role("heading", level=1)).to_be_visible()  # The page comes later.
         assert tab.violations() == []
         expect(banner).to_contain_text("Everybody may do everything here")
         expect(banner).to_contain_text("coordctl auth init")
